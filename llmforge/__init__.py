@@ -1,0 +1,1 @@
+"""llmforge: raw text in, a language model to talk to out."""

@@ -1,0 +1,1 @@
+"""Loads YAML and overrides into frozen config classes; knows no schema of its own."""

@@ -1,0 +1,1 @@
+"""Files, manifests, run folders, the console, signals, devices and seeds: what every stage runs on."""

@@ -1,0 +1,200 @@
+"""The folder of one run of one command: its lock, its config, its record, its log and the artefact it makes.
+
+Makes of an `output_dir` a place that one process owns; does not know what the command does.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from llmforge.errors import BusyError, LlmforgeError, StopRequested, UsageError
+from llmforge.runtime.files import disk_errors, publish_folder, temporary_sibling, write_atomic
+from llmforge.runtime.manifest import git_commit, versions, write_manifest
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _yaml(config: dict[str, object]) -> str:
+    import yaml
+
+    text: str = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    return text
+
+
+class RunFolder:
+    """An owned run folder; open it with `RunFolder.open`. A passive one (ranks above 0) writes nothing."""
+
+    def __init__(self, path: Path, command: str, config: dict[str, object], passive: bool) -> None:
+        self.path, self.passive = path, passive
+        self.config = config
+        self._lock: int | None = None
+        self._started = time.monotonic()
+        self._facts: dict[str, object] = {
+            "command": command,
+            "status": "running",
+            "exit_code": None,
+            "start": _now(),
+            "end": None,
+            "seconds": {},
+            "versions": versions(),
+            "git_commit": git_commit(),
+            "host": {"name": platform.node(), "cpus": os.cpu_count(), "machine": platform.machine()},
+            "argv": sys.argv[1:],
+        }
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls, output_dir: Path | str, command: str, config: dict[str, object], passive: bool = False
+    ) -> Iterator[RunFolder]:
+        """Owns `output_dir` for the time of a `with`.
+
+        Raises:
+            BusyError: another process owns it.
+            UsageError: it is a file, or it holds the run of another command.
+        """
+        run = cls(Path(output_dir), command, config, passive)
+        if passive:
+            yield run
+            return
+        run._take()
+        try:
+            yield run
+        except StopRequested:
+            run._end("stopped", StopRequested.exit_code)
+            raise
+        except BaseException as error:
+            run._end("failed", error.exit_code if isinstance(error, LlmforgeError) else 1)
+            raise
+        else:
+            run._end("finished", 0)
+        finally:
+            run._release()
+
+    def _take(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError("output_dir is a file", self.path, "name a folder")
+        with disk_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.pread(self._lock, 200, 0).decode(errors="replace").strip() or "another process"
+            self._release()
+            raise BusyError(f"the run folder is in use by {owner}", self.path, "wait for it or name another") from error
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"pid {os.getpid()} on {platform.node()}".encode(), 0)
+        command = self._facts["command"]
+        other = self._other_command()
+        if other not in (None, command):
+            self._release()
+            hint = "name another output_dir"
+            raise UsageError(f"the folder holds a run of `{other}`, not of `{command}`", self.path, hint)
+        write_atomic(self.path / "config.yaml", _yaml(self.config))
+        self._write()
+
+    def _other_command(self) -> str | None:
+        try:
+            found = json.loads((self.path / "run.json").read_text(encoding="utf-8")).get("command")
+        except (OSError, ValueError, AttributeError):
+            return None
+        return str(found) if found else None
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _write(self) -> None:
+        write_atomic(self.path / "run.json", json.dumps(self._facts, indent=2, default=str) + "\n")
+
+    def _end(self, status: str, code: int) -> None:
+        seconds = self._facts["seconds"]
+        assert isinstance(seconds, dict)
+        seconds["total"] = round(time.monotonic() - self._started, 3)
+        self._facts.update(status=status, exit_code=code, end=_now())
+        try:
+            self._write()
+        except LlmforgeError:
+            if status == "finished":
+                raise
+
+    def record(self, **facts: object) -> None:
+        """Adds facts to run.json."""
+        self._facts.update(facts)
+        if not self.passive:
+            self._write()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Counts the seconds of a phase into run.json's `seconds`."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            seconds = self._facts["seconds"]
+            assert isinstance(seconds, dict)
+            seconds[name] = round(seconds.get(name, 0.0) + time.monotonic() - start, 3)
+
+    def log(self, text: str) -> None:
+        """Adds a line with the time to log.txt."""
+        if self.passive:
+            return
+        with disk_errors(self.path / "log.txt"), (self.path / "log.txt").open("a", encoding="utf-8") as stream:
+            stream.write(f"{_now()} {text}\n")
+
+    def metrics(self, values: dict[str, object]) -> None:
+        """Adds one line to metrics.jsonl."""
+        if self.passive:
+            return
+        path = self.path / "metrics.jsonl"
+        with disk_errors(path), path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(values) + "\n")
+
+    def metrics_position(self) -> int:
+        """Bytes in metrics.jsonl now; a checkpoint keeps it."""
+        path = self.path / "metrics.jsonl"
+        return path.stat().st_size if path.exists() else 0
+
+    def truncate_metrics(self, position: int) -> None:
+        """Cuts metrics.jsonl to a checkpoint's position, so that no step stands in it twice."""
+        path = self.path / "metrics.jsonl"
+        if not self.passive and path.exists():
+            os.truncate(path, min(position, path.stat().st_size))
+
+    def temporary(self, kind: str) -> Path:
+        """A new empty folder in which the artefact `kind` is made before `publish`."""
+        return temporary_sibling(self.path / kind)
+
+    def publish(
+        self,
+        temp: Path,
+        kind: str,
+        *,
+        made_from: dict[str, str] | None = None,
+        seeds: dict[str, int] | None = None,
+        facts: dict[str, object] | None = None,
+    ) -> str:
+        """Writes a finished artefact's manifest, renames it to `<run>/<kind>`, and returns the manifest's digest."""
+        digest = write_manifest(temp, kind, config=self.config, made_from=made_from, seeds=seeds, facts=facts)
+        publish_folder(temp, self.path / kind)
+        body = {"artefacts": {kind: digest}, "made_from": made_from or {}}
+        write_atomic(self.path / "manifest.json", json.dumps({"kind": "run", **body}, indent=2) + "\n")
+        return digest
+
+    def discard(self, temp: Path) -> None:
+        """Removes an unfinished artefact."""
+        shutil.rmtree(temp, ignore_errors=True)
