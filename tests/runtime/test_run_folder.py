@@ -1,0 +1,92 @@
+"""One owner a run folder, a true record of how it ended, metrics that can be cut."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmforge.errors import BusyError, DataError, StopRequested, UsageError
+from llmforge.runtime.manifest import read_manifest
+from llmforge.runtime.run_folder import RunFolder
+
+
+def record(path: Path) -> dict[str, object]:
+    body: dict[str, object] = json.loads((path / "run.json").read_text())
+    return body
+
+
+def test_a_run_that_ends_well(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path / "r", "clean", {"output_dir": "r", "seed": 1}) as run:
+        assert record(run.path)["status"] == "running"
+        temp = run.temporary("corpus")
+        (temp / "x.txt").write_text("x")
+        digest = run.publish(temp, "corpus", facts={"documents": 1})
+        run.log("made it")
+        with run.phase("write"):
+            pass
+    body = record(tmp_path / "r")
+    assert (body["status"], body["exit_code"], body["command"]) == ("finished", 0, "clean")
+    assert {"total", "write"} <= set(body["seconds"])  # type: ignore[call-overload]
+    assert read_manifest(tmp_path / "r" / "corpus", "corpus", verify="digests").digest == digest
+    assert "seed: 1" in (tmp_path / "r" / "config.yaml").read_text()
+    assert "made it" in (tmp_path / "r" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [(StopRequested("s"), "stopped", 75), (DataError("d"), "failed", 3), (ValueError("v"), "failed", 1)],
+)
+def test_how_a_run_ended_is_recorded(tmp_path: Path, error: Exception, status: str, code: int) -> None:
+    with pytest.raises(type(error)), RunFolder.open(tmp_path, "clean", {}):
+        raise error
+    assert (record(tmp_path)["status"], record(tmp_path)["exit_code"]) == (status, code)
+
+
+def test_a_second_owner_is_refused_and_a_killed_one_is_not_in_the_way(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from llmforge.runtime.run_folder import RunFolder\n"
+        "with RunFolder.open(sys.argv[1], 'clean', {}): print('own', flush=True); time.sleep(60)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "own\n"
+    with pytest.raises(BusyError, match=f"pid {child.pid}"), RunFolder.open(tmp_path, "clean", {}):
+        raise AssertionError("the folder was taken twice")
+    child.kill()
+    child.communicate()
+    with RunFolder.open(tmp_path, "clean", {}):
+        assert record(tmp_path)["status"] == "running"
+
+
+def test_another_commands_folder_and_a_file_are_refused(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path / "r", "clean", {}):
+        pass
+    with pytest.raises(UsageError, match="a run of `clean`, not of `pretrain`"):
+        with RunFolder.open(tmp_path / "r", "pretrain", {}):
+            raise AssertionError("opened")
+    (tmp_path / "f").write_text("")
+    with pytest.raises(UsageError, match="is a file"), RunFolder.open(tmp_path / "f", "clean", {}):
+        raise AssertionError("opened")
+
+
+def test_metrics_can_be_cut_to_a_position(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path, "pretrain", {}) as run:
+        run.metrics({"step": 1})
+        position = run.metrics_position()
+        run.metrics({"step": 2})
+        run.truncate_metrics(position)
+        run.metrics({"step": 2, "again": True})
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == [{"step": 1}, {"step": 2, "again": True}]
+
+
+def test_a_passive_rank_writes_nothing(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path / "r", "pretrain", {}, passive=True) as run:
+        run.log("x")
+        run.metrics({"step": 1})
+        run.record(a=1)
+    assert not (tmp_path / "r").exists()
