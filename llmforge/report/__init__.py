@@ -1,0 +1,1 @@
+"""Pages and tables for the terminal, as strings; knows no stage and no file."""
