@@ -1,0 +1,1 @@
+"""One transformer that trains, scores, samples and serves; its config, caches, initialisation and adapters."""

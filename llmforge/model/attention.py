@@ -1,0 +1,82 @@
+"""Attention itself: queries, keys and values in, their mixture out, by the kernel that is fastest where it runs.
+
+On a CPU the library's attention has a slow backward in bf16, so short rows use plain batched products with a softmax
+(computed in fp32 inside the kernel), rows of some hundred tokens do so in query blocks that see only the keys up to
+their end, and longer ones, and all accelerators, use `scaled_dot_product_attention`. Knows no weights.
+
+Dimensions: B batch, T queries, S keys, H heads, K key/value heads, G = H / K, D head size.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+WHOLE_MAX = 256  # queries up to which one product of all queries with all keys is fastest on a CPU
+BLOCKED_MAX = 1023  # queries up to which query blocks beat the library's attention on a CPU
+BLOCKS = 4
+
+
+def causal_mask(length: int, window: int | None, device: torch.device) -> Tensor:
+    """Which keys each query sees, (1, T, T) bool: itself and those before it, within the window."""
+    steps = torch.arange(length, device=device)
+    return visible_slots(steps[None], length, window)
+
+
+def document_mask(document_ids: Tensor, window: int | None) -> Tensor:
+    """Document ids (B, T) -> which keys each query sees, (B, T, T) bool: those before it in its own document."""
+    same = document_ids[:, :, None] == document_ids[:, None, :]
+    return same & causal_mask(document_ids.shape[1], window, document_ids.device)
+
+
+def visible_slots(positions: Tensor, slots: int, window: int | None) -> Tensor:
+    """Positions of queries (B, T) -> which of the keys at positions 0..S-1 each sees, (B, T, S) bool."""
+    back = positions[:, :, None] - torch.arange(slots, device=positions.device)
+    seen = back >= 0
+    return seen if window is None else seen & (back < window)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """q (B, H, T, D), already divided by sqrt(D); k, v (B, K, S, D); mask (B or 1, T, S) bool -> (B, H, T, D).
+
+    Without a mask the rows are whole and causal (T = S), or a single query sees every key (T = 1).
+    """
+    length, keys = q.shape[2], k.shape[2]
+    if q.device.type != "cpu" or length > BLOCKED_MAX:
+        return _library(q, k, v, mask)
+    if mask is None and length > 1:
+        mask = causal_mask(length, None, q.device)
+    bias = None if mask is None else torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, float("-inf"))
+    if length <= WHOLE_MAX or length != keys:
+        return _whole(q, k, v, bias)
+    assert bias is not None
+    size = -(-length // BLOCKS)
+    parts = [
+        _whole(q[:, :, at:end], k[:, :, :end], v[:, :, :end], bias[:, at:end, :end])
+        for at, end in ((at, min(at + size, length)) for at in range(0, length, size))
+    ]
+    return torch.cat(parts, dim=2)
+
+
+def _whole(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    batch, heads, length, head_dim = q.shape
+    groups, keys = k.shape[1], k.shape[2]
+    # The heads of a group share their keys: as more queries of one head, nothing has to be copied.
+    folded = q.reshape(batch, groups, heads // groups * length, head_dim)
+    scores = folded @ k.transpose(-2, -1)  # (B, K, G*T, S)
+    if bias is not None:
+        scores = (scores.view(batch, groups, -1, length, keys) + bias[:, None, None]).view(scores.shape)
+    mixed = torch.softmax(scores, dim=-1) @ v  # (B, K, G*T, D)
+    return mixed.view(batch, heads, length, head_dim)
+
+
+def _library(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    grouped = q.shape[1] != k.shape[1]
+    if grouped and q.device.type != "cuda":
+        repeats = q.shape[1] // k.shape[1]
+        k, v, grouped = k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1), False
+    causal = mask is None and q.shape[2] > 1
+    return F.scaled_dot_product_attention(
+        q, k, v, None if mask is None else mask[:, None], is_causal=causal, scale=1.0, enable_gqa=grouped
+    )
