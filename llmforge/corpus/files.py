@@ -1,0 +1,160 @@
+"""A path, folder or pattern to the files that hold text, in an order that never changes.
+
+A folder is walked through links, each real folder once, hidden names skipped; a file is known by its suffix (with .gz or
+.zst behind it); others are counted, not read.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmforge.corpus.compressed import COMPRESSIONS
+from llmforge.errors import DataError
+
+SUFFIXES = {
+    ".txt": "text",
+    ".text": "text",
+    ".rst": "text",
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".html": "html",
+    ".htm": "html",
+    ".xhtml": "html",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+}
+KNOWN = "txt, md, html, jsonl, json, parquet, each also with .gz or .zst"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file to read: where it is, its name below the root that was asked for, its format, bytes and time of change."""
+
+    path: Path
+    name: str
+    format: str
+    size: int
+    changed_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a path holds; `skipped` counts the regular files of unknown kind by suffix."""
+
+    files: tuple[FoundFile, ...]
+    skipped: dict[str, int]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files as they lie on disk."""
+        return sum(file.size for file in self.files)
+
+
+def format_of(path: Path) -> str | None:
+    """The format that the file's suffix stands for; None when unknown."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in COMPRESSIONS:
+        suffixes.pop()
+    return SUFFIXES.get(suffixes[-1]) if suffixes else None
+
+
+def find_files(path: str, format: str = "auto") -> Listing:
+    """The files of `path`; DataError when there is none. A `format` other than "auto" is taken for every file."""
+    root = Path(path).expanduser()
+    if root.is_dir():
+        pairs = ((found, found.relative_to(root).as_posix()) for found in _walk(root))
+    elif _exists(root):
+        pairs = iter([(root, root.name)])
+    elif glob.has_magic(path):
+        pairs = _matches(str(root))
+    else:
+        raise DataError("does not exist", path, "paths are taken from the current folder")
+    listing = _listing(pairs, format)
+    if not listing.files:
+        raise _nothing(path, root, listing)
+    return listing
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", str(path)) from None
+
+
+def _nothing(path: str, root: Path, listing: Listing) -> DataError:
+    if root.exists() and not root.is_dir() and not root.is_file():
+        return DataError("is not a regular file", path)
+    if root.is_file():
+        return DataError("is of no known kind", path, f"known are {KNOWN}; or set format")
+    skipped = ", ".join(f"{count} {suffix}" for suffix, count in listing.skipped.items())
+    return DataError(f"holds no file to read{f' (only {skipped})' if skipped else ''}", path, f"known are {KNOWN}")
+
+
+def _listing(pairs: Iterator[tuple[Path, str]], format: str) -> Listing:
+    files: list[FoundFile] = []
+    skipped: dict[str, int] = {}
+    for path, name in pairs:
+        try:
+            facts = path.stat()
+        except OSError:
+            skipped["broken links"] = skipped.get("broken links", 0) + 1
+            continue
+        if not stat.S_ISREG(facts.st_mode):
+            continue
+        kind = format_of(path) if format == "auto" else format
+        if kind is None:
+            suffix = path.suffix or "without a suffix"
+            skipped[suffix] = skipped.get(suffix, 0) + 1
+        else:
+            files.append(FoundFile(path, name, kind, facts.st_size, facts.st_mtime_ns))
+    files.sort(key=lambda file: file.name.encode("utf-8", "surrogateescape"))
+    return Listing(tuple(files), dict(sorted(skipped.items())))
+
+
+def _matches(pattern: str) -> Iterator[tuple[Path, str]]:
+    """Files that the pattern names, by their place below its fixed part; folders among them are walked."""
+    parts = Path(pattern).parts
+    fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    root = Path(*parts[:fixed])
+    seen: set[str] = set()
+    for match in glob.iglob(pattern, recursive=True):
+        found = Path(match)
+        for path in _walk(found) if found.is_dir() and "**" not in pattern else (found,):
+            name = path.relative_to(root).as_posix()
+            if name not in seen:
+                seen.add(name)
+                yield path, name
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    seen: set[tuple[int, int]] = set()
+    stack = [root]
+    while stack:
+        folder = stack.pop()
+        try:
+            facts = folder.stat()
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            raise DataError(f"cannot be read ({error.strerror})", str(folder)) from None
+        if (facts.st_dev, facts.st_ino) in seen:
+            continue
+        seen.add((facts.st_dev, facts.st_ino))
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            try:
+                is_folder = entry.is_dir()
+            except OSError:
+                continue
+            if is_folder:
+                stack.append(Path(entry.path))
+            else:
+                yield Path(entry.path)
