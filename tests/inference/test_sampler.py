@@ -57,7 +57,7 @@ def test_min_p_by_hand(p: float, ids: list[int]) -> None:
 
 
 def test_the_chain_has_the_order_that_its_docstring_says() -> None:
-    # Temperature 2 makes .38 .29 .21 .12 of .5 .3 .15 .05: top-p .75 then needs three tokens, where two would do before.
+    # Temperature 2 makes .38 .29 .21 .12 of .5 .3 .15 .05: top-p .75 then needs three tokens, where two do before.
     settings = SamplingSettings(temperature=2.0, top_p=0.75)
     assert kept(shape_logits(FOUR, None, settings)) == [0, 1, 3]
     assert kept(keep_top_p(FOUR, 0.75)) == [1, 3]
