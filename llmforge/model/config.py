@@ -78,9 +78,7 @@ class ModelConfig(Config):
         if self.qk_norm and self.attention_bias and not self.attention_output_bias:
             raise ValueError("qk_norm with attention_bias needs attention_output_bias too (Qwen3 has all four or none)")
         if self.sliding_window is not None and not (self.qk_norm or self.attention_bias) and self.max_window_layers:
-            raise ValueError(
-                "max_window_layers needs qk_norm or attention_bias (Mistral windows every layer)"
-            )
+            raise ValueError("max_window_layers needs qk_norm or attention_bias (Mistral windows every layer)")
         if self.sliding_window is not None and self.attention_output_bias and not self.qk_norm:
             raise ValueError("no family has sliding_window and attention_output_bias without qk_norm")
         return self
