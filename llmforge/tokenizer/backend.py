@@ -1,0 +1,31 @@
+"""What an implementation of a vocabulary must offer to `Tokenizer`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Backend(Protocol):
+    """Ids of one vocabulary; specials are only ever reached by name."""
+
+    digest: str
+    token_bytes: list[bytes]  # b"" for control symbols
+    names: dict[str, int]  # control symbols by name
+    bos_id: int | None
+    eos_id: int | None
+    pad_id: int | None
+    stop_ids: frozenset[int]
+    prefix_ids: list[int]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without control symbols."""
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text."""
+
+    def encode_marked(self, text: str) -> list[tuple[int, int]]:
+        """(id, first character) of a text in which the names of control symbols stand for them."""
+
+    def decode(self, ids: Sequence[int], skip_special: bool) -> str:
+        """The text of ids."""

@@ -1,0 +1,79 @@
+"""Which files make a tokenizer, and where they lie: in a tokenizer artefact, a model folder or a run folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from llmforge.errors import DamagedError, DataError
+from llmforge.runtime.files import digest_file, restore_folder
+
+MODEL_FILE = "tokenizer.model"
+JSON_FILE = "tokenizer.json"
+CONFIG_FILE = "tokenizer_config.json"
+SPECIAL_MAP_FILE = "special_tokens_map.json"
+TOKENIZER_FILES = (
+    MODEL_FILE,
+    JSON_FILE,
+    CONFIG_FILE,
+    SPECIAL_MAP_FILE,
+    "chat_template.jinja",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+)
+_MAX_JSON = 256 << 20
+
+
+def find_tokenizer(path: Path | str) -> Path:
+    """The folder of a tokenizer, given itself, a model folder, a tokens folder, or a run that made one of these.
+
+    Raises:
+        DataError: none is there.
+    """
+    given = Path(path)
+    for inner in ("tokenizer", "model"):
+        restore_folder(given / inner)
+    for folder in (given, given / "tokenizer", given / "model", given / "tokens" / "tokenizer"):
+        if (folder / JSON_FILE).is_file() or (folder / MODEL_FILE).is_file():
+            return folder
+    if not given.exists():
+        raise DataError("no such folder", given, "make a tokenizer first: llmforge tokenizer train")
+    raise DataError(f"no tokenizer here: no {JSON_FILE} and no {MODEL_FILE}", given, "give a tokenizer or model folder")
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """The digest that stands for a vocabulary: SHA-256 of tokenizer.model where there is one, else of tokenizer.json."""
+    found = [name for name in (MODEL_FILE, JSON_FILE) if (folder / name).is_file()]
+    if not found:
+        raise DataError(f"no tokenizer here: no {JSON_FILE} and no {MODEL_FILE}", folder)
+    return digest_file(folder / found[0])
+
+
+def copy_tokenizer(source: Path, target: Path) -> list[str]:
+    """Copies the files of a tokenizer, and nothing else of its folder, into `target`; returns their names."""
+    target.mkdir(parents=True, exist_ok=True)
+    copied = [name for name in TOKENIZER_FILES if (source / name).is_file()]
+    for name in copied:
+        shutil.copyfile(source / name, target / name)
+    return copied
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """A JSON object from a file; {} when there is no such file.
+
+    Raises:
+        DamagedError: it is not a JSON object, or larger than any tokenizer.
+    """
+    try:
+        if path.stat().st_size > _MAX_JSON:
+            raise DamagedError(f"the file is larger than {_MAX_JSON >> 20} MB", path)
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, OSError, RecursionError) as error:
+        raise DamagedError("not readable as JSON", path, "get the folder again") from error
+    if not isinstance(content, dict):
+        raise DamagedError("not a JSON object", path, "get the folder again")
+    return content

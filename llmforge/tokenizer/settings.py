@@ -1,0 +1,38 @@
+"""What a tokenizer is trained with; loads neither sentencepiece nor numpy."""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import Field, field_validator
+
+from llmforge.config.schema import Config
+from llmforge.tokenizer.special_tokens import BYTES, CONTROL
+
+MIN_VOCAB = len(CONTROL) + BYTES + 1
+MAX_VOCAB = 1 << 20
+_NAME = re.compile(r"<\|[A-Za-z0-9_.-]{1,64}\|>")
+
+
+class TokenizerSettings(Config):
+    """Settings of `train_tokenizer`."""
+
+    # Ids in all: control symbols, the 256 bytes, single characters, and what merging makes of them.
+    vocab_size: int = Field(8192, ge=MIN_VOCAB, le=MAX_VOCAB)
+    # Further control symbols such as `<|think|>`; they get the ids after the nine fixed ones and never match text.
+    special_tokens: tuple[str, ...] = ()
+    # Text the vocabulary is learned from, in bytes of UTF-8, shared out evenly over the sources; about 10 bytes of
+    # memory a byte.
+    sample_bytes: int = Field(50_000_000, ge=1)
+
+    @field_validator("special_tokens")
+    @classmethod
+    def _well_formed(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is not of the form <|name|> (letters, digits, _ . -)")
+            if name in CONTROL:
+                raise ValueError(f"{name} is there already")
+        if len(set(names)) != len(names):
+            raise ValueError("a special token stands here twice")
+        return names
