@@ -6,12 +6,13 @@ https://docs.pydantic.dev/latest/errors/validation_errors/ lists the error types
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
 
+from llmforge.config.overrides import OVERRIDE
 from llmforge.config.schema import Config
 from llmforge.config.shape import allowed_at, below, fitting, is_config, keys_at, paths_to
 from llmforge.config.yaml_tree import Node
@@ -139,7 +140,7 @@ def _is_below(inner: Sequence[str | int], outer: Sequence[str | int]) -> bool:
 
 
 def explain(schema: type[Config], root: Node, error: ValidationError) -> list[Fault]:
-    """All faults of a validation error, in the order of the file."""
+    """All faults of a validation error."""
     located = []
     for entry in error.errors(include_url=False):
         node, path = _place(root, entry["loc"])
@@ -165,12 +166,18 @@ def explain(schema: type[Config], root: Node, error: ValidationError) -> list[Fa
         kinds = " or ".join(dict.fromkeys(expected))
         fault = Fault(node.where, f"`{name}` must be {kinds}, not {_shown(given)}" if name else f"must be {kinds}")
         faults[(fault.where, fault.what)] = fault
-    return sorted(faults.values(), key=_order)
+    return list(faults.values())
 
 
-def _order(fault: Fault) -> tuple[str, int]:
+def in_order(faults: Iterable[Fault]) -> list[Fault]:
+    """Faults in the order of the file's lines, those of overrides last."""
+    return sorted(faults, key=_order)
+
+
+def _order(fault: Fault) -> tuple[bool, str, int]:
     name, _, line = fault.where.rpartition(":")
-    return (name, int(line)) if line.isdecimal() else (fault.where, 0)
+    numbered = line.isdecimal() and not fault.where.startswith(OVERRIDE)
+    return (not numbered, name, int(line)) if numbered else (True, "", 0)
 
 
 def mixed_booleans(schema: type[Config], root: Node) -> list[Fault]:

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from llmforge.config.explain import explain, mixed_booleans
+from llmforge.config.explain import explain, in_order, mixed_booleans
 from llmforge.config.overrides import OVERRIDE, apply_overrides
 from llmforge.config.schema import Config
 from llmforge.config.shape import default_list
@@ -92,7 +92,7 @@ def build(schema: type[T], root: Node) -> Loaded[T]:
     except ValidationError as error:
         faults += [fault for fault in explain(schema, root, error) if fault.where not in places]
     if faults:
-        raise ConfigError(faults)
+        raise ConfigError(in_order(faults))
     values = config.model_dump(mode="json")
     return Loaded(config, {path: _origin(root, path) for path, _ in leaves(values) if path})
 
@@ -127,7 +127,7 @@ def load_config(
         owner = owner_of(schema, root, others) if path is not None else None
         if owner:
             raise UsageError(f"this is a config of `llmforge {owner}`", path, f"llmforge {owner} -c {path}") from error
-        raise ConfigError([*faults, *error.faults]) from error
+        raise ConfigError(in_order([*error.faults, *faults])) from error
     if faults:
         raise ConfigError(faults)
     return loaded

@@ -1,0 +1,6 @@
+"""`python -m llmforge`."""
+
+from llmforge.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,295 @@
+"""The command line: reads a command's options, loads its config, calls its stage.
+
+Thin on purpose: it knows names, help and examples, and loads the one stage that was asked for, never torch or numpy.
+The options that all commands share are dataclasses that `_spread` turns into typer's parameters.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+from typer.core import TyperGroup
+
+from llmforge.errors import UsageError
+from llmforge.runtime.exits import guarded
+
+if TYPE_CHECKING:
+    from llmforge.stages.request import Request
+
+
+class _Contents(TyperGroup):
+    """A help page that reads as a table of contents: the commands under the headings of their groups."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        order = ("clean", "tokenizer", "tokenize")  # the way of the data; typer would put the nested ones last
+        return sorted(super().list_commands(ctx), key=lambda name: order.index(name) if name in order else len(order))
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            command: Any = self.get_command(ctx, name)
+            inner = getattr(command, "commands", None)
+            rows = [(f"{name} {sub}", entry) for sub, entry in inner.items()] if inner else [(name, command)]
+            for label, entry in rows:
+                groups.setdefault(str(entry.rich_help_panel), []).append((label, entry.get_short_help_str(200)))
+        for heading, lines in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(lines)
+
+
+_SETTINGS: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False, "no_args_is_help": True}
+_HELP = {"help_option_names": ["-h", "--help"]}
+app = typer.Typer(cls=_Contents, context_settings=_HELP, **_SETTINGS)
+tokenizer_app = typer.Typer(help="Train a tokenizer.", add_completion=False, context_settings=_HELP, **_SETTINGS)
+app.add_typer(tokenizer_app, name="tokenizer")
+
+
+@dataclass(frozen=True)
+class Call:
+    """The options that every command takes."""
+
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Dotted overrides; the value is YAML.")
+    ] = None
+    config: Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="The YAML config.")] = None
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the config, where each value came from and what would be written.")
+    ] = False
+    schema: Annotated[bool, typer.Option("--schema", help="Print the config's JSON Schema.")] = False
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout at the end, nothing else.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More of what happens.")] = False
+
+    def request(self, command: str, flags: Sequence[str] = ()) -> Request:
+        """The same for the stages; `flags` are overrides that stand for short flags and win."""
+        from llmforge.stages.request import Request
+
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Request(**{**values, "command": command, "overrides": [*(self.overrides or []), *flags]})
+
+
+@dataclass(frozen=True)
+class Answering:
+    """Short flags of `generate` and `chat`; each stands for an override."""
+
+    model: Annotated[str | None, typer.Option("--model", "-m", metavar="DIR", help="The model folder.")] = None
+    max_new_tokens: Annotated[int | None, typer.Option(help="Most tokens of one answer.")] = None
+    temperature: Annotated[float | None, typer.Option(help="0: always the likeliest token.")] = None
+    top_k: Annotated[int | None, typer.Option(help="Draw among this many likeliest tokens.")] = None
+    top_p: Annotated[float | None, typer.Option(help="Draw among the fewest tokens with this probability.")] = None
+    min_p: Annotated[float | None, typer.Option(help="Leave out tokens below this share of the likeliest.")] = None
+    seed: Annotated[int | None, typer.Option(help="Another seed, another draw.")] = None
+
+    def overrides(self) -> list[str]:
+        """The flags that were given, as overrides."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        keys = {name: name if name == "model" else f"sampling.{name}" for name in given}
+        return _as_overrides({keys[name]: value for name, value in given.items()})
+
+
+@dataclass(frozen=True)
+class Training:
+    """Flags of `pretrain` and `finetune`."""
+
+    resume: Annotated[
+        str, typer.Option(metavar="auto|never|DIR", help="Go on from the newest checkpoint, never, or from this one.")
+    ] = "auto"
+    nproc: Annotated[int, typer.Option(min=1, max=1024, help="Processes on this machine (one per GPU).")] = 1
+
+    def options(self) -> dict[str, object]:
+        """The flags as arguments of the stage."""
+        return {"resume": self.resume, "nproc": self.nproc}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Short flags of `evaluate`."""
+
+    model: Annotated[str | None, typer.Option("--model", "-m", metavar="DIR", help="The model folder.")] = None
+    tasks: Annotated[str | None, typer.Option("--tasks", metavar="A,B", help="The tasks, by name.")] = None
+
+    def overrides(self) -> list[str]:
+        """The flags that were given, as overrides."""
+        return _as_overrides({"model": self.model, "tasks": self.tasks.split(",") if self.tasks else None})
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Flags of `generate`: what is asked."""
+
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", "-p", metavar="TEXT", help="One prompt; - reads it from stdin.")
+    ] = None
+    prompts: Annotated[
+        str | None, typer.Option("--prompts", metavar="FILE", help="Prompts: a file of lines or JSONL.")
+    ] = None
+
+    def overrides(self) -> list[str]:
+        """The flags that were given, as overrides."""
+        return _as_overrides({"prompt": self.prompt, "prompts": self.prompts})
+
+
+def _as_overrides(values: Mapping[str, object]) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in values.items() if value is not None]
+
+
+def _spread(function: Callable[..., None]) -> Callable[..., None]:
+    """The same command with each dataclass parameter spread into one option for each of its fields."""
+    groups: dict[str, Any] = {name: cls for name, cls in get_type_hints(function).items() if name != "return"}
+    parameters = []
+    for cls in groups.values():
+        hints = get_type_hints(cls, include_extras=True)
+        for field in fields(cls):
+            kind = inspect.Parameter.KEYWORD_ONLY
+            parameter = inspect.Parameter(field.name, kind, default=field.default, annotation=hints[field.name])
+            parameters.append(parameter)
+
+    @wraps(function)
+    def command(**values: Any) -> None:
+        function(**{n: cls(**{f.name: values[f.name] for f in fields(cls)}) for n, cls in groups.items()})
+
+    del command.__wrapped__
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _command(group: str, *examples: str, to: typer.Typer = app, name: str | None = None) -> Callable[..., Any]:
+    """Adds a command to a group of the help page, with examples below its own."""
+    epilog = "\b\nExamples:\n" + "\n".join(f"  llmforge {example}" for example in examples)
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        # The folded line breaks of a docstring would stand in the help text.
+        text = " ".join(inspect.getdoc(function).split()) if function.__doc__ else None  # type: ignore[union-attr]
+        to.command(name, help=text, epilog=epilog, rich_help_panel=group)(_spread(function))
+        return function
+
+    return add
+
+
+@_command(
+    "Data",
+    "clean -c configs/clean/python-docs.yaml",
+    "clean -c configs/clean/folder.yaml sources.0.path=books/ output_dir=runs/books",
+)
+def clean(call: Call) -> None:
+    """Raw text (files, folders, datasets) -> a corpus folder, and what was dropped and why."""
+    _execute(call.request("clean"))
+
+
+@_command(
+    "Data",
+    "tokenizer train -c configs/tokenizer/train.yaml",
+    "tokenizer train corpus=runs/quickstart/clean output_dir=runs/tokenizer vocab_size=4096",
+    to=tokenizer_app,
+    name="train",
+)
+def tokenizer_train(call: Call) -> None:
+    """A corpus -> a lossless tokenizer folder that transformers opens too."""
+    _execute(call.request("tokenizer train"))
+
+
+@_command(
+    "Data",
+    "tokenize -c configs/tokenize/corpus.yaml",
+    "tokenize corpus=runs/quickstart/clean tokenizer=runs/quickstart/tokenizer output_dir=runs/tokens",
+)
+def tokenize(call: Call) -> None:
+    """A corpus and a tokenizer -> memory-mapped token shards."""
+    _execute(call.request("tokenize"))
+
+
+@_command(
+    "Models",
+    "pretrain -c configs/pretrain/small.yaml",
+    "pretrain -c configs/pretrain/small.yaml train.max_steps=100 optimizer.lr=3e-4 output_dir=runs/try",
+    "pretrain -c configs/pretrain/small.yaml --nproc 2",
+)
+def pretrain(call: Call, training: Training) -> None:
+    """Token shards -> a model folder, from scratch or from another model; goes on where it was stopped."""
+    _execute(call.request("pretrain"), **training.options())
+
+
+@_command(
+    "Models",
+    "finetune -c configs/finetune/chat.yaml",
+    "finetune -c configs/finetune/lora.yaml base_model=runs/quickstart/pretrain",
+)
+def finetune(call: Call, training: Training) -> None:
+    """A model folder and conversations -> a model folder that answers (full or LoRA)."""
+    _execute(call.request("finetune"), **training.options())
+
+
+@_command(
+    "Judge",
+    "evaluate -c configs/evaluate/quickstart.yaml",
+    "evaluate --model runs/quickstart/finetune --tasks python-docs:choices output_dir=runs/scores",
+)
+def evaluate(call: Call, judged: Judged) -> None:
+    """A model folder -> scores with standard errors and chance levels."""
+    _execute(call.request("evaluate", judged.overrides()))
+
+
+@_command(
+    "Use",
+    "generate -m runs/quickstart/finetune -p 'What does str.partition do?'",
+    "generate -m runs/quickstart/finetune --prompts python-docs:questions limit=5 --json",
+)
+def generate(call: Call, prompts: Prompts, answering: Answering) -> None:
+    """Prompts -> text; with --json one object a line for each sample."""
+    _execute(call.request("generate", [*prompts.overrides(), *answering.overrides()]))
+
+
+@_command("Use", "chat -m runs/quickstart/finetune", "chat -m runs/quickstart/finetune --temperature 0.3")
+def chat(call: Call, answering: Answering) -> None:
+    """A conversation in the terminal; /help there shows what can be typed."""
+    _execute(call.request("chat", answering.overrides()))
+
+
+@_command(
+    "Whole way",
+    "run -c configs/quickstart.yaml",
+    "run -c configs/quickstart.yaml clean.sources.0.path=books/ output_dir=runs/books",
+    "run -c configs/quickstart.yaml pretrain.train.max_minutes=10",
+)
+def run(call: Call) -> None:
+    """A pipeline file: all of the above in order; steps whose config, inputs and code are unchanged are skipped."""
+    from llmforge.stages.run import run_request
+
+    run_request(call.request("run"))
+
+
+def _execute(request: Request, **options: object) -> None:
+    from llmforge.stages.request import execute
+
+    execute(request, **options)
+
+
+def _invoke() -> int:
+    try:
+        answer = app(args=sys.argv[1:], prog_name="llmforge", standalone_mode=False)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # not one of typer's own
+            raise
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "llmforge"
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.stderr.write(f"{error.format_message()}\n")
+            return UsageError.exit_code
+        raise UsageError(error.format_message().rstrip("?."), hint=f"see `{command} --help`") from error
+    return answer if isinstance(answer, int) else 0
+
+
+def main() -> None:
+    """The entry point of `llmforge`."""
+    sys.exit(guarded(_invoke))

@@ -1,0 +1,88 @@
+"""How a command ends: every exception as one line on stderr and an exit code.
+
+Our own errors speak for themselves; what nobody expected leaves its traceback in a file that the line names.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+
+from llmforge.errors import LlmforgeError, MachineError, StopRequested
+
+BUG = 1
+STOPPED_AT_ONCE = 130
+# What a shell shows for a program whose reader went away (128 + SIGPIPE).
+NO_READER = 141
+
+
+def rank() -> int:
+    """The number of this process among those of a distributed run; 0 outside of one."""
+    text = os.environ.get("RANK", "0")
+    return int(text) if text.isdecimal() else 0
+
+
+def _say(text: str) -> None:
+    number = f" (rank {rank()})" if rank() else ""
+    lines = [f"llmforge{number}: {line}\n" for line in text.splitlines()]
+    try:
+        sys.stderr.write("".join(line.encode("utf-8", "backslashreplace").decode() for line in lines))
+        sys.stderr.flush()
+    except OSError:
+        return
+
+
+def _keep_traceback(error: BaseException) -> str:
+    try:
+        handle, name = tempfile.mkstemp(prefix="llmforge-error-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
+            stream.write(f"{' '.join(sys.argv)}\n{sys.version}\n")
+            traceback.print_exception(error, file=stream)
+        return name
+    except OSError:
+        return "no file: none could be written"
+
+
+def _of_the_machine(error: Exception) -> MachineError | None:
+    """Memory and disk running out, which the work below reports in its own words."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return MachineError("not enough memory", hint="make the model, the batch or the vocabulary smaller")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+        return MachineError(f"cannot write: {error.strerror}", error.filename, "free space or name another output_dir")
+    return None
+
+
+def _unexpected(error: Exception) -> int:
+    ours = _of_the_machine(error)
+    if ours is not None:
+        _say(str(ours))
+        return ours.exit_code
+    first = " ".join(str(error).split())[:200]
+    said = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    _say(f"a bug of ours: {said}; the traceback is in {_keep_traceback(error)}")
+    return BUG
+
+
+def guarded(work: Callable[[], int | None]) -> int:
+    """Runs `work` and returns the exit code; whatever goes wrong is said in a line, without a traceback."""
+    try:
+        code = work() or 0
+        sys.stdout.flush()
+        return code
+    except LlmforgeError as error:
+        if not (isinstance(error, StopRequested) and rank()):
+            _say(str(error))
+        return error.exit_code
+    except BrokenPipeError:
+        # The interpreter flushes once more at its end: give it something that takes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NO_READER
+    except KeyboardInterrupt:
+        _say("stopped at once; what was finished before is whole")
+        return STOPPED_AT_ONCE
+    except Exception as error:
+        return _unexpected(error)
