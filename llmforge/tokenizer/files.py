@@ -44,7 +44,7 @@ def find_tokenizer(path: Path | str) -> Path:
 
 
 def tokenizer_digest(folder: Path) -> str:
-    """The digest that stands for a vocabulary: SHA-256 of tokenizer.model where there is one, else of tokenizer.json."""
+    """The digest that stands for a vocabulary: SHA-256 of tokenizer.model, where there is none of tokenizer.json."""
     found = [name for name in (MODEL_FILE, JSON_FILE) if (folder / name).is_file()]
     if not found:
         raise DataError(f"no tokenizer here: no {JSON_FILE} and no {MODEL_FILE}", folder)

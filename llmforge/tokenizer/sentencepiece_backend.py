@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from llmforge.errors import DamagedError, DataError
 from llmforge.runtime.files import digest_file
 from llmforge.tokenizer.files import MODEL_FILE
-from llmforge.tokenizer.special_tokens import BYTES, CONTROL, END, IDS
+from llmforge.tokenizer.special_tokens import BOS, BYTES, CONTROL, END, EOS, IDS, PAD
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -55,7 +55,7 @@ class _WordCache(dict[str, list[int]]):
 
     def crosses_spaces(self) -> bool:
         """True when a piece has a space behind another character, so that words cannot be told apart by spaces."""
-        return any(second == " " and first != " " for first, second in self._inside)
+        return any(pair[1] == " " and pair[0] != " " for pair in self._inside)
 
     def _parts(self, word: str) -> list[str]:
         parts, start, at = [], 0, _LONG_WORD
@@ -112,9 +112,11 @@ class SentencePieceBackend:
         pieces = [processor.id_to_piece(number) for number in range(size)]
         self.names = {pieces[number]: number for number in range(size) if _is_special(processor, number)}
         self.token_bytes = [_bytes_of(processor, number, piece) for number, piece in enumerate(pieces)]
-        self.bos_id, self.eos_id, self.pad_id = IDS["<s>"], IDS["</s>"], IDS["<pad>"]
-        self.stop_ids = frozenset({IDS["</s>"], IDS[END]})
-        self.prefix_ids = [IDS["<s>"]]
+        self.bos_id: int | None = IDS[BOS]
+        self.eos_id: int | None = IDS[EOS]
+        self.pad_id: int | None = IDS[PAD]
+        self.stop_ids = frozenset({IDS[EOS], IDS[END]})
+        self.prefix_ids = [IDS[BOS]]
         self._marked = re.compile("|".join(map(re.escape, self.names)))
         self._by_id = {number: name for name, number in self.names.items()}
 

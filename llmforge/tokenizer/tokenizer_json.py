@@ -105,7 +105,7 @@ def _bos_in_front() -> dict[str, object]:
     }
 
 
-def _special_tokens() -> dict[str, str]:
+def _special_tokens() -> dict[str, object]:
     return {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD, "unk_token": UNK}
 
 
