@@ -24,8 +24,5 @@ class Backend(Protocol):
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text."""
 
-    def encode_marked(self, text: str) -> list[tuple[int, int]]:
-        """(id, first character) of a text in which the names of control symbols stand for them."""
-
     def decode(self, ids: Sequence[int], skip_special: bool) -> str:
         """The text of ids."""

@@ -98,9 +98,9 @@ class HuggingFaceBackend:
         except (UnicodeEncodeError, TypeError):
             return [self.encode(text) for text in texts]  # names the text that is at fault
 
-    def encode_marked(self, text: str) -> list[tuple[int, int]]:
-        """(id, first character) with the names of control symbols taken for them."""
-        self._library.encode_special_tokens = False
+    def encode_offsets(self, text: str, names: bool) -> list[tuple[int, int]]:
+        """(id, first character) of a text; with `names` the names of control symbols in it stand for them."""
+        self._library.encode_special_tokens = not names
         found = self._encode(text)
         return [(number, start) for number, (start, _) in zip(found.ids, found.offsets, strict=True)]
 

@@ -117,7 +117,6 @@ class SentencePieceBackend:
         self.pad_id: int | None = IDS[PAD]
         self.stop_ids = frozenset({IDS[EOS], IDS[END]})
         self.prefix_ids = [IDS[BOS]]
-        self._marked = re.compile("|".join(map(re.escape, self.names)))
         self._by_id = {number: name for name, number in self.names.items()}
 
     def encode(self, text: str) -> list[int]:
@@ -138,16 +137,6 @@ class SentencePieceBackend:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text."""
         return [self.encode(text) for text in texts]
-
-    def encode_marked(self, text: str) -> list[tuple[int, int]]:
-        """(id, first character) with the names of control symbols taken for them; characters inside a part count as
-        its first."""
-        out, start = [], 0
-        for found in self._marked.finditer(text):
-            out += [(number, start) for number in self.encode(text[start : found.start()])]
-            out.append((self.names[found.group()], found.start()))
-            start = found.end()
-        return out + [(number, start) for number in self.encode(text[start:])]
 
     def decode(self, ids: Sequence[int], skip_special: bool) -> str:
         """The text of ids; bytes that are not UTF-8 become U+FFFD."""

@@ -36,11 +36,12 @@ class TextStream:
 
 
 class Tokenizer:
-    """A vocabulary in a folder. `ours` is True for one that llmforge trained (lossless, own chat format)."""
+    """A vocabulary in a folder; `foreign` is None for one that llmforge trained (lossless, own chat format)."""
 
-    def __init__(self, folder: Path, backend: Backend, ours: bool) -> None:
-        self.folder, self.ours = folder, ours
+    def __init__(self, folder: Path, backend: Backend) -> None:
+        self.folder = folder
         self._backend = backend
+        self.foreign = backend if isinstance(backend, HuggingFaceBackend) else None
         self.digest = backend.digest
         self.token_bytes = backend.token_bytes
         self.special_ids = dict(backend.names)
@@ -60,8 +61,8 @@ class Tokenizer:
         if (folder / MANIFEST).is_file() and read_json(folder / MANIFEST).get("kind") == "tokenizer":
             read_manifest(folder, "tokenizer")
         if _trained_by_us(folder):
-            return cls(folder, SentencePieceBackend(folder), ours=True)
-        return cls(folder, HuggingFaceBackend(folder), ours=False)
+            return cls(folder, SentencePieceBackend(folder))
+        return cls(folder, HuggingFaceBackend(folder))
 
     @property
     def vocab_size(self) -> int:
@@ -82,11 +83,6 @@ class Tokenizer:
     def encode_prompt(self, text: str) -> list[int]:
         """Ids of a text as the beginning of a document: what transformers gives by default (our own: bos in front)."""
         return self.prefix_ids + self.encode(text)
-
-    def encode_marked(self, text: str) -> list[tuple[int, int]]:
-        """(id, character where it begins) of text in which names of control symbols stand for them: for the output of
-        chat templates only, never for a person's text."""
-        return self._backend.encode_marked(text)
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """Text of ids; an id beyond the vocabulary (a padded row of an embedding) has none.
