@@ -53,7 +53,12 @@ class Answer:
     """Grows by `take`; `finish_reason` is None until it ends."""
 
     def __init__(
-        self, tokenizer: Tokenizer, prompt: Sequence[int], settings: SamplingSettings, stop_ids: Iterable[int], room: int
+        self,
+        tokenizer: Tokenizer,
+        prompt: Sequence[int],
+        settings: SamplingSettings,
+        stop_ids: Iterable[int],
+        room: int,
     ) -> None:
         assert room > 0, "check_prompt lets no prompt through that leaves no room"
         self.prompt = list(prompt)

@@ -6,7 +6,7 @@ Makes of messages prompts (through the one chat renderer) and of answers message
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 from llmforge.errors import DataError, UsageError
@@ -24,7 +24,7 @@ _ANSWER_SHARE = 0.25
 
 
 class Reply:
-    """An answer while it is being given; iterate it once. Breaking off and closing keeps what was said until then.
+    """An answer while it is being given, by `pieces`.
 
     `forgotten` turns were left out of the prompt because the context was full; `sample` is there when it ended.
     """
@@ -34,7 +34,8 @@ class Reply:
         self.sample: Sample | None = None
         self._conversation, self._question, self._prompt = conversation, question, prompt
 
-    def __iter__(self) -> Iterator[str]:
+    def pieces(self) -> Generator[str, None, None]:
+        """The answer token by token (a piece may be empty); closing it early keeps what was said until then."""
         talk = self._conversation
         pieces = stream(talk.model, talk.tokenizer, self._prompt, talk.settings, talk.stop_ids)
         said: list[str] = []

@@ -51,7 +51,9 @@ class LanguageModel(Protocol):
 class _Rows:
     """The answers that are being written now, their cache and the ids that were chosen last."""
 
-    def __init__(self, model: LanguageModel, vocab_size: int, settings: SamplingSettings, size: tuple[int, int]) -> None:
+    def __init__(
+        self, model: LanguageModel, vocab_size: int, settings: SamplingSettings, size: tuple[int, int]
+    ) -> None:
         rows, slots = size
         self.model, self.settings = model, settings
         self.vocab_size = min(vocab_size, model.config.vocab_size)
@@ -65,7 +67,9 @@ class _Rows:
             self.seen = torch.zeros(rows, self.vocab_size, dtype=torch.bool, device=self.device)
 
     @torch.inference_mode()
-    def admit(self, places: Sequence[int], answers: Sequence[tuple[Answer, torch.Generator]]) -> list[tuple[Answer, str]]:
+    def admit(
+        self, places: Sequence[int], answers: Sequence[tuple[Answer, torch.Generator]]
+    ) -> list[tuple[Answer, str]]:
         """Reads the prompts of new answers into free places; gives each its first token's text."""
         for answer, _ in answers:
             answer.begin()
