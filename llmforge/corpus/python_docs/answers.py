@@ -1,0 +1,192 @@
+"""A docstring to one or two plain English sentences that start with "It": what an answer to a question says.
+
+    "Return the arithmetic mean of data."          -> "It returns the arithmetic mean of data."
+    "Dict subclass for counting hashable items."   -> "It is a dict subclass for counting hashable items."
+
+What does not become a sentence (a table, a formula, a pointer to elsewhere) gives None: few good answers teach a small model
+more than many odd ones.
+"""
+
+from __future__ import annotations
+
+import re
+
+from llmforge.corpus.python_docs.verbs import third_person
+
+MIN_WORDS = 6
+MAX_WORDS = 40
+SHORT_WORDS = 9  # a sentence below this takes the next one with it, when that reads as one
+MIN_PLAIN_WORDS = 0.75  # share of words that are letters only
+_END = re.compile(r"(?<![.\s(])[.!?](?=\s+[A-Z`*\"(]|\s*$)")
+_ABBREVIATION = re.compile(r"(?:\b(?:e\.?g|i\.?e|etc|vs|cf|al|resp|approx|Eg|fig|eq|no|St|Dr|incl|w\.r\.t)|\b[A-Z])$")
+_REFUSED = re.compile(r"[\\{}|^$~<>@#]|::|>>>|https?:|\.\.\.|==|->|__|--|\bTODO\b|\[\s*\]|\"\"|''|%[srd(]|&&|=.*=")
+_STOPPED = re.compile(
+    r"^(?:see\b|deprecated|alias|same as|internal|do not|don't|not implemented|for internal|in-place|out-of-place|note\b|"
+    r"parameters|args|arguments|examples?|returns?:|warning|usage|default implementation|stub|todo|this is an internal|"
+    r"functional interface|override|overridden|like\b|similar\b|identical\b|equivalent\b|just like|docstring|"
+    r"given\b|if\b|when\b|for\b|in\b|let\b|we\b|you\b|try to guess|subclasses|should|must|may\b)",
+    re.IGNORECASE,
+)
+_POINTER = re.compile(r"\b(?:see|refer to|described in|as above|below|above|this docstring|following)\b", re.IGNORECASE)
+_SUBJECT = re.compile(r"^(?:this|the)\s+(?:\w+\s+)?(?:function|method|class|module|routine|property|attribute|decorator|object"
+                      r"|operator|layer|operation|loss)\s+(?:is used to|can be used to|will|simply|just)?\s*", re.IGNORECASE)
+_PAREN = re.compile(r"\s*\([^()]*\)")
+_WORD = re.compile(r"^[\"'(]?[A-Za-z]+(?:['-][A-Za-z]+)*[\"')]?[,.;:]?$")
+_ARTICLES = ("a", "an", "the", "one", "any", "all", "each", "every", "some", "no")
+_PLURAL_SAFE = ("class", "process", "axis", "basis", "alias", "address", "access", "loss", "progress", "status", "series",
+                "bus", "focus", "canvas", "bias", "success", "radius", "modulus", "corpus", "this", "mass", "cross")  # fmt: skip
+_BREAK = re.compile(
+    r"\b(?:for|of|to|that|which|with|in|on|from|used|by|representing|raised|whose|where|as|at|when|containing|using|and|or|"
+    r"implementing|providing|into|over|between|is|based|derived|describing|holding)\b|[,;:(]"
+)
+
+
+_SECOND_VERB = re.compile(r"\b(and|or|then|and then) ([a-z]+) (a|an|the|its|it|all|them|any|each|this|that)\b")
+
+
+def answer_from(doc: str, kind: str) -> str | None:
+    """The answer that an object's docstring (as prose) gives, or None."""
+    sentences = _sentences(doc)
+    if not sentences:
+        return None
+    first = to_sentence(sentences[0], kind)
+    if first is None:
+        return None
+    words = len(first.split())
+    if words < SHORT_WORDS and len(sentences) > 1 and re.match(r"(?:The|If|A|An|By default|Each|All)\b", sentences[1]):
+        second = _plain(sentences[1])
+        if second is not None and len(second.split()) <= MAX_WORDS - words:
+            first = f"{first} {second[0].upper()}{second[1:]}."
+    return first if len(first.split()) >= MIN_WORDS else None
+
+
+def to_sentence(summary: str, kind: str) -> str | None:
+    """One summary sentence to "It ...", or None when it is no sentence about the object."""
+    if _STOPPED.match(summary):
+        return None
+    text = _plain(summary)
+    if text is None or _POINTER.search(text):
+        return None
+    text = _SUBJECT.sub("", text) if _SUBJECT.match(text) else text
+    predicate = _predicate(text, kind)
+    if predicate is None:
+        return None
+    sentence = f"It {predicate}."
+    words = sentence.split()
+    return sentence if 4 <= len(words) <= MAX_WORDS else None
+
+
+def _sentences(doc: str) -> list[str]:
+    """The sentences of the first paragraph, without their full stops."""
+    paragraph = doc.strip().split("\n\n", 1)[0]
+    lines = paragraph.split("\n")
+    if any(line.lstrip().startswith((">>>", "- ", "* ", "| ", "+-")) or "   " in line.strip() for line in lines):
+        lines = lines[:1]
+    text = " ".join(line.strip() for line in lines)
+    found: list[str] = []
+    start = 0
+    for end in _END.finditer(text):
+        piece = text[start : end.start()].strip()
+        if not _ABBREVIATION.search(piece):
+            found.append(piece)
+            start = end.end()
+    rest = text[start:].strip()
+    if rest and not found and not rest.endswith(":"):
+        found.append(rest)
+    return found
+
+
+def _plain(text: str) -> str | None:
+    """The sentence without markup and asides; None when what is left is not plain English."""
+    text = text.replace("`", "").replace("**", "").replace("\u2019", "'").replace("\u2013", "-").replace("\u201c", '"')
+    text = re.sub(r"(?<![\w*])\*(\w[\w ]*)\*(?![\w*])", r"\1", text.replace("\u201d", '"'))
+    text = _PAREN.sub("", _PAREN.sub("", text))
+    head, colon, tail = text.partition(": ")
+    if colon and (re.search(r"[=^\\{}]", tail) or len(head.split()) >= MIN_WORDS):
+        text = head
+    text = re.sub(r"\s+", " ", text).strip().rstrip(" .,;:")
+    if not text or not text.isascii() or _REFUSED.search(text) or text.count('"') % 2 or "(" in text or ")" in text:
+        return None
+    words = text.split()
+    plain = sum(1 for word in words if _WORD.match(word))
+    if plain < MIN_PLAIN_WORDS * len(words) or any(len(word) > 30 for word in words):
+        return None
+    return text
+
+
+def _predicate(text: str, kind: str) -> str | None:
+    words = text.split()
+    first = words[0].rstrip(",")
+    verb = third_person(first)
+    if first.lower().endswith("ly") and len(words) > 1 and third_person(words[1]):
+        return " ".join([first.lower(), str(third_person(words[1])), *words[2:]])
+    if kind == "class" and verb is not None and not _is_verb_use(words):
+        verb = None
+    if verb is not None:
+        return _with_verb(verb, words)
+    lower = first.lower()
+    if lower in ("is", "was", "has", "does", "can"):
+        return " ".join([lower, *words[1:]])
+    if lower in ("raised", "called", "used", "thrown", "invoked", "emitted") and len(words) > 3:
+        return " ".join(["is", lower, *words[1:]])
+    if lower == "whether":
+        return " ".join(["tells", "whether", *words[1:]])
+    if lower == "true" and len(words) > 2 and words[1] in ("if", "when", "iff"):
+        return " ".join(["is true if", *words[2:]])
+    return _noun_phrase(text, words, kind)
+
+
+def _is_verb_use(words: list[str]) -> bool:
+    """For classes: "Process pool executor" is a noun, "Process the input" is not."""
+    if words[0].lower().endswith("s") and third_person(words[0]) == words[0].lower():
+        return True
+    return words[0].endswith(",") or len(words) > 1 and words[1].lower() in (*_ARTICLES, "and", "your", "its", "their", "data", "information")
+
+
+def _with_verb(verb: str, words: list[str]) -> str | None:
+    rest = words[1:]
+    if not rest or rest[0].lower() in ("is", "are", "of", "was"):
+        return None
+    if rest[0] in ("and", "or") and len(rest) > 1 and (other := third_person(rest[1])):
+        rest = [rest[0], other, *rest[2:]]
+    if words[0].endswith(",") and (other := third_person(rest[0].rstrip(","))):
+        rest = [f"{other}{',' if rest[0].endswith(',') else ''}", *rest[1:]]
+        verb += ","
+    elif words[0].endswith(","):
+        verb += ","
+    return _SECOND_VERB.sub(_conjugated, " ".join([verb, *rest]))
+
+
+def _conjugated(found: re.Match[str]) -> str:
+    """ "and apply the" -> "and applies the", where the first verb of the sentence was changed too."""
+    verb = third_person(found.group(2)) if not found.group(2).endswith("s") else None
+    return f"{found.group(1)} {verb} {found.group(3)}" if verb else found.group(0)
+
+
+def _noun_phrase(text: str, words: list[str], kind: str) -> str | None:
+    """ "Dict subclass for counting" -> "is a dict subclass for counting"; only for what surely is one thing."""
+    lower = words[0].lower()
+    if " is " in f" {text} " or " are " in f" {text} " or len(words) < 3:
+        return None
+    if lower in ("a", "an", "the"):
+        return " ".join(["is", lower, *words[1:]])
+    if kind not in ("class", "property") or lower in _ARTICLES or not words[0][0].isalpha():
+        return None
+    head = _BREAK.split(text, maxsplit=1)[0].split()
+    if not head or len(head) > 6 or third_person(lower) == lower:
+        return None
+    last = head[-1].lower()
+    if last.endswith("s") and not last.endswith(_PLURAL_SAFE):
+        return None
+    if last.endswith(("ing", "ed", "ly")) and len(head) == 1:
+        return None
+    started = words[0] if words[0][1:] != words[0][1:].lower() or not words[0][0].isupper() else lower
+    article = "the" if lower in ("number", "base", "name", "size", "length", "shape", "maximum", "minimum") else (
+        "an" if _starts_with_vowel(started) else "a")  # fmt: skip
+    return " ".join(["is", article, started, *words[1:]])
+
+
+def _starts_with_vowel(word: str) -> bool:
+    if word.isupper() and len(word) > 1:
+        return word[0] in "AEFHILMNORSX"
+    return word[0].lower() in "aeiou" and not re.match(r"(?:uni(?!m|n)|use|usu|eu|one|uti)", word.lower())
