@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -22,6 +23,7 @@ TOKENIZER_FILES = (
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
+    "generation_config.json",  # ids that end an answer
 )
 _MAX_JSON = 256 << 20
 
@@ -49,6 +51,12 @@ def tokenizer_digest(folder: Path) -> str:
     if not found:
         raise DataError(f"no tokenizer here: no {JSON_FILE} and no {MODEL_FILE}", folder)
     return digest_file(folder / found[0])
+
+
+def tokenizer_fingerprint(folder: Path) -> str:
+    """A digest over all files of a tokenizer, the chat template's included."""
+    parts = [f"{name} {digest_file(folder / name)}" for name in TOKENIZER_FILES if (folder / name).is_file()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def copy_tokenizer(source: Path, target: Path) -> list[str]:

@@ -17,13 +17,20 @@ _NAME = re.compile(r"<\|[A-Za-z0-9_.-]{1,64}\|>")
 class TokenizerSettings(Config):
     """Settings of `train_tokenizer`."""
 
-    # Ids in all: control symbols, the 256 bytes, single characters, and what merging makes of them.
-    vocab_size: int = Field(8192, ge=MIN_VOCAB, le=MAX_VOCAB)
-    # Further control symbols such as `<|think|>`; they get the ids after the nine fixed ones and never match text.
-    special_tokens: tuple[str, ...] = ()
-    # Text the vocabulary is learned from, in bytes of UTF-8, shared out evenly over the sources; about 10 bytes of
-    # memory a byte.
-    sample_bytes: int = Field(50_000_000, ge=1)
+    vocab_size: int = Field(
+        8192,
+        ge=MIN_VOCAB,
+        le=MAX_VOCAB,
+        description="ids in all: control symbols, the 256 bytes, single characters, and what merging makes of them",
+    )
+    special_tokens: tuple[str, ...] = Field(
+        (), description="further control symbols such as <|think|>, put in by id and never made out of text"
+    )
+    sample_bytes: int = Field(
+        50_000_000,
+        ge=1,
+        description="bytes of text to learn from, evenly by source; about ten times that in memory",
+    )
 
     @field_validator("special_tokens")
     @classmethod
