@@ -48,6 +48,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None and length > 1:
         mask = causal_mask(length, None, q.device)
     bias = None if mask is None else torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, float("-inf"))
+    if length == 1:  # one row of bf16 has no fast kernel on a CPU: half the time in fp32
+        return _whole(q.float(), k.float(), v.float(), bias).to(q.dtype)
     if length <= WHOLE_MAX or length != keys:
         return _whole(q, k, v, bias)
     assert bias is not None

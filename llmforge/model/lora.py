@@ -50,6 +50,7 @@ class LoraLinear(Linear):
 
 def add_lora(model: Transformer, settings: LoraSettings, seed: int = 0) -> None:
     """Freezes the model and puts an adapter around each target module of each layer, in place."""
+    assert all(getattr(module, "packed", None) is None for module in model.modules()), "adapters come before packing"
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for parent, name, child in _linears(model):

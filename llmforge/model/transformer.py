@@ -40,6 +40,8 @@ class Context:
 class Attention(nn.Module):
     """Causal self-attention with rotary positions, grouped queries and, by the config, RMSNorm of each q and k head."""
 
+    packed: Tensor | None  # the weights of q, k and v side by side, in a model made ready for inference
+
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         width, self.head_dim, self.eps = config.hidden_size, config.head_dim, config.rms_norm_eps
@@ -52,7 +54,7 @@ class Attention(nn.Module):
         self.o_proj = Linear(self.heads * self.head_dim, width, bias=config.attention_output_bias)
         self.q_norm = RMSNorm(self.head_dim, self.eps) if config.qk_norm else None
         self.k_norm = RMSNorm(self.head_dim, self.eps) if config.qk_norm else None
-        self.packed: Tensor | None = None
+        self.register_buffer("packed", None, persistent=False)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """x (B, T, C) -> (B, T, C)."""
@@ -85,12 +87,14 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     """SwiGLU (https://arxiv.org/abs/2002.05202)."""
 
+    packed: Tensor | None  # the weights of gate and up side by side, in a model made ready for inference
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.gate_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=False)
-        self.packed: Tensor | None = None
+        self.register_buffer("packed", None, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, T, C) -> (B, T, C)."""
