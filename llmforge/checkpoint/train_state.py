@@ -29,7 +29,7 @@ META = "state.json"
 LATEST = "latest"
 KEEP_MIN = 2
 _STEP = re.compile(r"step-(\d+)")
-_LEFT_BEHIND = re.compile(r"\.step-\d+\.(tmp-\d+|gone)")
+_LEFT_BEHIND = re.compile(r"\.step-\d+\.(tmp-\d+|gone)|\.latest\.tmp-\w+")
 _MARK = "$tensor"
 
 
@@ -126,9 +126,10 @@ def _retain(folder: Path, step: int, keep: int) -> None:
         gone = folder / f".step-{number}.gone"
         shutil.rmtree(gone, ignore_errors=True)
         steps[number].rename(gone)
-    for left in folder.glob(".step-*"):
+    # The run's lock keeps other writers out: whatever is unfinished here was left by a killed save.
+    for left in folder.glob(".*"):
         if _LEFT_BEHIND.fullmatch(left.name):
-            shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
 
 
 def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

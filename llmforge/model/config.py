@@ -15,6 +15,11 @@ from llmforge.config.schema import Config
 from llmforge.model.presets import PRESETS, Shape
 
 MIN_VOCAB_SIZE = 2
+# What a preset says of these no longer holds when the key before the colon is given.
+FOLLOWS = {
+    "hidden_size": ("num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size"),
+    "num_attention_heads": ("num_key_value_heads", "head_dim"),
+}
 
 
 class RopeScaling(Config):
@@ -125,7 +130,7 @@ class ModelSettings(Config):
 
     Without a preset `hidden_size` and `num_hidden_layers` are needed; the rest follows from them: heads of 64 (or the
     whole width when it is narrower), as many key/value heads as heads, `intermediate_size` 8/3 of the width rounded up
-    to a multiple of 64.
+    to a multiple of 64. A `hidden_size` beside a preset replaces the preset's heads and MLP by these too.
     """
 
     preset: Literal[tuple(PRESETS)] | None = None  # type: ignore[valid-type]
@@ -164,6 +169,9 @@ class ModelSettings(Config):
         given = {key: value for key in type(self).model_fields if (value := getattr(self, key)) is not None}
         given.pop("preset", None)
         shape: dict[str, object] = {**PRESETS.get(self.preset or "", Shape())}
+        for key in FOLLOWS.keys() & given.keys():
+            for following in FOLLOWS[key]:
+                shape.pop(following, None)
         shape.update(given)
         self._complete(shape)
         shape.setdefault("vocab_size", vocab_size)
