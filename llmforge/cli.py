@@ -138,7 +138,17 @@ class Prompts:
 
 
 def _as_overrides(values: Mapping[str, object]) -> list[str]:
-    return [f"{key}={json.dumps(value)}" for key, value in values.items() if value is not None]
+    return [f"{key}={_as_yaml(key, value)}" for key, value in values.items() if value is not None]
+
+
+def _as_yaml(key: str, value: object) -> str:
+    """A value as YAML of ASCII letters only: YAML takes neither control characters nor JSON's surrogate pairs."""
+    if not isinstance(value, str):
+        return json.dumps(value)
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise UsageError("the text holds bytes that are not UTF-8", f"--{key}", "encode it in UTF-8")
+    plain = (letter if " " <= letter <= "~" and letter not in '"\\' else f"\\U{ord(letter):08x}" for letter in value)
+    return f'"{"".join(plain)}"'
 
 
 def _spread(function: Callable[..., None]) -> Callable[..., None]:

@@ -117,4 +117,4 @@ def _run(chosen: Stage, config: Config, request: Request, options: dict[str, obj
         return
     result = chosen.run(config, request.console(), **options)
     if request.json and rank() == 0 and result is not None:
-        say_json(result)
+        say_json(result["samples"] if request.command == "generate" else result)  # CLI.md: an object for each sample

@@ -1,0 +1,153 @@
+"""The closing page of a pipeline, from what its steps answered: what came in, what was learned, what to type next.
+
+A step that a pipeline leaves out leaves out its section.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from llmforge.report.page import paragraph, section, share
+from llmforge.report.table import table
+from llmforge.runtime.console import duration, quantity
+from llmforge.stages.pipeline import STEPS, Pipeline
+
+Facts = Mapping[str, dict[str, Any]]
+
+_MOST_REASONS = 20
+_QUESTIONS = 5
+_ANSWER_LINES = 6
+
+
+def closing_page(pipeline: Pipeline, facts: Facts, xz: Mapping[str, float] | None, seconds: float) -> str:
+    """The page; `facts` holds `status`, `seconds` and `result` of each step, `xz` the compressor's bits per byte."""
+    lines = ["", f"{pipeline.config.name}: {len(facts)} steps, {duration(seconds)}", ""]
+    for _, result in _results(facts, "clean"):
+        lines += section("What came in", _came_in(result))
+    for _, result in _results(facts, "tokenizer train"):
+        lines += section("Tokenizer", _tokenizer(result, facts))
+    lines += section("Bits per byte of held-out text (less is better)", _bits(facts, xz))
+    lines += section("Scores", _scores(facts))
+    lines += section("Held-out questions, and what the model answers", _questions(facts))
+    lines += section("Time", _times(facts, seconds))
+    lines += section("Next", _next(pipeline))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _results(facts: Facts, command: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, entry in facts.items():
+        if STEPS.get(name.split("-")[0]) == command:
+            yield name, entry["result"]
+
+
+def _came_in(result: Mapping[str, Any]) -> list[str]:
+    given, kept, dropped = result["input"], result["kept"], result["dropped"]
+    rows = [["came in", f"{given['documents']:,}", quantity(given["bytes"], "B"), ""]]
+    reasons = sorted(dropped.items(), key=lambda item: -item[1]["bytes"])
+    for reason, part in reasons[:_MOST_REASONS]:
+        if part["documents"]:
+            portion = share(part["bytes"], given["bytes"])
+            rows.append([f"dropped: {reason}", f"{part['documents']:,}", quantity(part["bytes"], "B"), portion])
+    rest = [part for _, part in reasons[_MOST_REASONS:] if part["documents"]]
+    if rest:
+        count, size = sum(part["documents"] for part in rest), sum(part["bytes"] for part in rest)
+        label = f"dropped: {len(rest)} further reasons"
+        rows.append([label, f"{count:,}", quantity(size, "B"), share(size, given["bytes"])])
+    portion = share(kept["bytes"], given["bytes"])
+    rows.append(["kept", f"{kept['documents']:,}", quantity(kept["bytes"], "B"), portion])
+    lines = table(rows, ["", "documents", "text", "of the bytes"], right=(1, 2, 3))
+    changed = [f"{step} {count:,}" for step, count in result.get("changed", {}).items() if count]
+    return [*lines, *(paragraph("documents changed: " + ", ".join(changed)) if changed else [])]
+
+
+def _tokenizer(result: Mapping[str, Any], facts: Facts) -> list[str]:
+    lossless = "lossless" if result["lossless"] else "NOT lossless"
+    lines = [f"{result['vocab_size']:,} tokens, {result['bytes_per_token']:.2f} bytes per token, {lossless}"]
+    for _, made in _results(facts, "tokenize"):
+        lines.append(f"the corpus has {made['tokens']:,} tokens in {made['documents']:,} documents")
+    return lines
+
+
+def _bits(facts: Facts, xz: Mapping[str, float] | None) -> list[str]:
+    rows: list[tuple[str, float]] = []
+    if xz is not None:
+        rows.append(("xz -9", xz["bits_per_byte"]))
+    for name, result in _results(facts, "pretrain"):
+        if result.get("untrained_bits_per_byte") is not None:
+            rows.append(("untrained model", result["untrained_bits_per_byte"]))
+        if result.get("valid_bits_per_byte") is not None:
+            rows.append((f"after {name}", result["valid_bits_per_byte"]))
+    if not rows:
+        return []
+    bar = xz["bits_per_byte"] if xz is not None else 0.0
+    cells = [[label, f"{bits:.3f}", f"{bits / bar:.2f} of xz" if bar else ""] for label, bits in rows]
+    size = f"measured on {quantity(xz['bytes'], 'B')} that no training step saw" if xz is not None else ""
+    return [*table(cells, right=(1, 2)), *([size] if size else [])]
+
+
+def _scores(facts: Facts) -> list[str]:
+    rows = []
+    for name, result in _results(facts, "evaluate"):
+        for task, entry in result["tasks"].items():
+            for metric, value in entry.items():
+                error = entry.get(f"{metric}_stderr")
+                if error is None or isinstance(value, str):
+                    continue
+                chance = entry.get("chance") if metric == "accuracy" else None
+                beyond = f"{(value - chance) / error:+.1f} standard errors" if chance is not None and error else ""
+                rows.append(
+                    [
+                        name,
+                        task,
+                        metric,
+                        f"{value:.3f} ± {error:.3f}",
+                        "" if chance is None else f"{chance:.3f}",
+                        beyond,
+                        f"{entry.get('samples', 0):,}",
+                    ]
+                )
+    header = ["step", "task", "measure", "score ± standard error", "chance", "from chance", "samples"]
+    return table(rows, header, right=(3, 4, 5, 6)) if rows else []
+
+
+def _questions(facts: Facts) -> list[str]:
+    lines: list[str] = []
+    for _, result in _results(facts, "generate"):
+        samples = result["samples"]
+        for sample in samples[:_QUESTIONS]:
+            lines += [*paragraph(f"> {sample['prompt']}", most_lines=2)]
+            lines += [*paragraph(sample["text"], "    ", _ANSWER_LINES), ""]
+        ended = sum(sample["finish_reason"] == "stop" for sample in samples)
+        lines.append(f"{ended} of {len(samples)} answers ended by themselves")
+    return lines
+
+
+def _times(facts: Facts, seconds: float) -> list[str]:
+    rows = []
+    for name, entry in facts.items():
+        note = "skipped: unchanged since" if entry["status"] == "skipped" else ""
+        rows.append([name, duration(entry["seconds"]), note])
+    rows.append(["in all, now", duration(seconds), ""])
+    return table(rows, right=(1,))
+
+
+def _next(pipeline: Pipeline) -> list[str]:
+    """The commands that go on from the last model, or from the last artefact when no model was made."""
+    models = [step for step in pipeline.steps if step.stage.artefact == "model"]
+    corpora = [step for step in pipeline.steps if step.stage.artefact == "corpus"]
+    lines = []
+    if models:
+        model = models[-1].config.output_dir
+        talks = models[-1].stage.command == "finetune"
+        lines.append(
+            f"llmforge chat --model {model}" if talks else f"llmforge generate --model {model} --prompt 'The '"
+        )
+        if talks:
+            lines.append(f"llmforge generate --model {model} --prompt 'What does str.partition do?'")
+        lines.append(f"less {models[-1].config.output_dir}/model/README.md")
+    if corpora:
+        name = corpora[-1].name
+        lines.append(f"llmforge run --config FILE {name}.sources.0.path=MY_FOLDER output_dir=runs/mine")
+    return [textwrap.shorten(line, 200) for line in lines]
