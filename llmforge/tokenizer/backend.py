@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -18,11 +19,8 @@ class Backend(Protocol):
     stop_ids: frozenset[int]
     prefix_ids: list[int]
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of a text, without control symbols."""
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text."""
+    def encode(self, text: str) -> array[int]:
+        """Ids of a text as unsigned 4-byte integers, without control symbols."""
 
     def decode(self, ids: Sequence[int], skip_special: bool) -> str:
         """The text of ids."""

@@ -6,6 +6,7 @@ Nothing of transformers is loaded and no code of the folder is run.
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,19 +85,10 @@ class HuggingFaceBackend:
         found: int | None = self._library.token_to_id(name)
         return found
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str) -> array[int]:
         """Ids of a text; the names of control symbols in it are plain text."""
         self._library.encode_special_tokens = True
-        ids: list[int] = self._encode(text).ids
-        return ids
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text."""
-        self._library.encode_special_tokens = True
-        try:
-            return [found.ids for found in self._library.encode_batch(list(texts), add_special_tokens=False)]
-        except (UnicodeEncodeError, TypeError):
-            return [self.encode(text) for text in texts]  # names the text that is at fault
+        return array("I", self._encode(text).ids)
 
     def encode_offsets(self, text: str, names: bool) -> list[tuple[int, int]]:
         """(id, first character) of a text; with `names` the names of control symbols in it stand for them."""

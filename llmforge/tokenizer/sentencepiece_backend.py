@@ -8,8 +8,8 @@ Knows nothing of files beside `tokenizer.model`, nor of chats.
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,32 +24,30 @@ if TYPE_CHECKING:
 # sentencepiece writes a space as this character and cannot tell the two apart; it is encoded as its three bytes.
 _LOW_BLOCK = "\u2581"
 _WORDS = re.compile(rf"{_LOW_BLOCK}| *[^ {_LOW_BLOCK}]+| +")
-_CACHED_WORD = 48  # characters
-_CACHE_SIZE = 200_000
+_CACHED_WORD = 32  # characters
+_CACHE_SIZE = 500_000  # words; about 200 bytes each
 _LONG_WORD = 2048  # characters; sentencepiece slows down on long strings
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class _WordCache(dict[str, list[int]]):
-    """Ids by word; a word that is not there is encoded on the way."""
+class _WordCache(dict[str, bytes]):
+    """Ids by word, packed as unsigned 4-byte integers; a word that is not there is encoded on the way."""
 
     def __init__(self, processor: SentencePieceProcessor) -> None:
         super().__init__()
         self._encode = processor.encode
         self._inside = _pairs(processor)
         offset = processor.piece_to_id("<0x00>")
-        self._low_block = [offset + byte for byte in _LOW_BLOCK.encode("utf-8")]
+        self[_LOW_BLOCK] = self._low_block = _packed([offset + byte for byte in _LOW_BLOCK.encode("utf-8")])
 
-    def __missing__(self, word: str) -> list[int]:
-        if word == _LOW_BLOCK:
-            ids = self._low_block
-        elif len(word) > _LONG_WORD:
-            return list(chain.from_iterable(map(self._encode, self._parts(word))))
-        else:
-            ids = self._encode(word)
+    def __missing__(self, word: str) -> bytes:
+        if len(word) > _LONG_WORD:
+            return b"".join(_packed(self._encode(part)) for part in self._parts(word))
+        ids = _packed(self._encode(word))
         if len(word) <= _CACHED_WORD:
             if len(self) >= _CACHE_SIZE:
                 self.clear()
+                self[_LOW_BLOCK] = self._low_block
             self[word] = ids
         return ids
 
@@ -67,6 +65,10 @@ class _WordCache(dict[str, list[int]]):
             start, at = at, at + _LONG_WORD
         parts.append(word[start:])
         return parts
+
+
+def _packed(ids: Sequence[int]) -> bytes:
+    return array("I", ids).tobytes()
 
 
 def _pairs(processor: SentencePieceProcessor) -> set[str]:
@@ -119,24 +121,20 @@ class SentencePieceBackend:
         self.prefix_ids = [IDS[BOS]]
         self._by_id = {number: name for name, number in self.names.items()}
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str) -> array[int]:
         """Ids whose bytes are the text's, exactly.
 
         Raises:
             DataError: the text holds half a surrogate pair, which no UTF-8 can carry.
         """
         try:
-            return list(chain.from_iterable(map(self._words.__getitem__, _WORDS.findall(text))))
+            return array("I", b"".join(map(self._words.__getitem__, _WORDS.findall(text))))
         except UnicodeEncodeError as error:
             found = _SURROGATE.search(text)
             at = found.start() if found else 0
             code = f"U+{ord(text[at]):04X}"
             hint = "remove it, or decode the bytes with errors='replace'"
             raise DataError(f"{code} at character {at} is half a surrogate pair, not text", hint=hint) from error
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text."""
-        return [self.encode(text) for text in texts]
 
     def decode(self, ids: Sequence[int], skip_special: bool) -> str:
         """The text of ids; bytes that are not UTF-8 become U+FFFD."""

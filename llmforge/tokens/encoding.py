@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -52,19 +53,19 @@ def encode_batch(tokenizer: Tokenizer, documents: list[Document]) -> Encoded:
 
     first = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
     last = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
-    ids: list[int] = []
+    ids = array("I")
     lengths, sizes = [], []
     for document in documents:
         before = len(ids)
         try:
-            ids += first
-            ids += tokenizer.encode(document.text)
-            ids += last
+            ids.extend(first)
+            ids.extend(tokenizer.encode_array(document.text))
+            ids.extend(last)
         except DataError as error:
             raise DataError(error.what, f"document {document.id}", error.hint) from error
         lengths.append(len(ids) - before)
         sizes.append(len(document.text.encode("utf-8")))
-    tokens = np.asarray(ids, dtype=f"<u{width_of(tokenizer.vocab_size)}")
+    tokens = np.frombuffer(ids, dtype=np.uint32).astype(f"<u{width_of(tokenizer.vocab_size)}")
     names = [document.id for document in documents]
     return Encoded(tokens, lengths, sizes, names, [document.source for document in documents])
 
