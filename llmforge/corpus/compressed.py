@@ -98,8 +98,8 @@ class _BoundedStream(io.RawIOBase):
         view[: len(data)] = data
         self._count += len(data)
         if self._count > self._limit:
-            hint = "unpack it yourself if it is what you want"
-            raise DataError(f"unpacks to more than {MAX_RATIO} times its size, as an archive bomb does", self._name, hint)
+            reason = f"unpacks to more than {MAX_RATIO} times its size, as an archive bomb does"
+            raise DataError(reason, self._name, "unpack it yourself if it is what you want")
         return len(data)
 
     def _next(self, size: int) -> bytes:

@@ -1,7 +1,7 @@
 """A path, folder or pattern to the files that hold text, in an order that never changes.
 
-A folder is walked through links, each real folder once, hidden names skipped; a file is known by its suffix (with .gz or
-.zst behind it); others are counted, not read.
+A folder is walked through links, each real folder once, hidden names skipped; a file is known by its suffix (with .gz
+or .zst behind it); others are counted, not read.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ def format_of(path: Path) -> str | None:
 def find_files(path: str, format: str = "auto") -> Listing:
     """The files of `path`; DataError when there is none. A `format` other than "auto" is taken for every file."""
     root = Path(path).expanduser()
+    pairs: Iterator[tuple[Path, str]]
     if root.is_dir():
         pairs = ((found, found.relative_to(root).as_posix()) for found in _walk(root))
     elif _exists(root):

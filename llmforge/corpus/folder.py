@@ -8,7 +8,6 @@ Dropped documents carry metadata "reason". The manifest beside them is written b
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -39,7 +38,8 @@ class _JsonShard:
 
         self._raw = path.open("xb")
         compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True)
-        self._out = io.BufferedWriter(compressor.stream_writer(self._raw), 1 << 18)  # type: ignore[arg-type]
+        self._out = compressor.stream_writer(self._raw)
+        self._frame_end = zstandard.FLUSH_FRAME
 
     def add(self, document: Document) -> int:
         line = document_line(document)
@@ -47,7 +47,7 @@ class _JsonShard:
         return len(line)
 
     def close(self) -> None:
-        self._out.close()
+        self._out.flush(self._frame_end)
         self._raw.close()
 
 

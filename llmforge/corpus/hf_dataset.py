@@ -15,7 +15,9 @@ from llmforge.errors import DataError, MachineError
 
 @dataclass(frozen=True, slots=True)
 class DatasetName:
-    """Which dataset: a folder or hub name, the hub's subset, the split, and whether rows come without a download first."""
+    """Which dataset: a folder or hub name, the hub's subset, the split, and whether rows come without a download
+    first.
+    """
 
     name: str
     subset: str | None

@@ -18,10 +18,10 @@ DROPPED = frozenset(
     "footer dialog audio video picture map menu head title".split()
 )
 BLOCKS = frozenset(
-    "address article blockquote body center dd details div dl dt fieldset figcaption figure h1 h2 h3 h4 h5 h6 header hr "
-    "html li main ol p pre section summary table tbody tfoot thead tr ul caption".split()
+    "address article blockquote body center dd details div dl dt fieldset figcaption figure h1 h2 h3 h4 h5 h6 header "
+    "hr html li main ol p pre section summary table tbody tfoot thead tr ul caption".split()
 )
-HIDDEN_ROLES = frozenset(("navigation", "banner", "contentinfo", "search", "complementary", "menu", "menubar", "dialog"))
+HIDDEN_ROLES = frozenset("navigation banner contentinfo search complementary menu menubar dialog".split())
 MAX_LINK_RATIO = 0.6  # a block with more of its letters inside links is a menu
 MIN_MAIN_SHARE = 0.3  # an <article> or <main> with less of the page's text is a teaser, not the text
 _SPACE = re.compile(r"[ \t\r\n\f\u00a0]+")

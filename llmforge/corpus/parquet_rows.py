@@ -51,4 +51,4 @@ def _seekable(path: Path, where: str) -> BinaryIO:
         while chunk := stream.read(1 << 20):
             unpacked.write(chunk)
     unpacked.seek(0)
-    return unpacked  # type: ignore[return-value]
+    return unpacked

@@ -1,4 +1,5 @@
-"""Rows of any data file, or of the built-in corpus by name, with the place of each: what fine-tuning and evaluation read.
+"""Rows of any data file, or of the built-in corpus by name, with the place of each: what fine-tuning and evaluation
+read.
 
 Knows nothing of what the fields mean.
 """

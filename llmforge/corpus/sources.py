@@ -1,7 +1,7 @@
 """A source of the config to documents: files and folders, Hugging Face datasets, and the built-in corpus, all alike.
 
-Ids are the row's own (`id_key`) or "<file below the path>#<row>". An own id that comes again gets "~2", "~3" ...: no text
-is lost for it, and the same input gives the same ids.
+Ids are the row's own (`id_key`) or "<file below the path>#<row>". An own id that comes again gets "~2", "~3" ...: no
+text is lost for it, and the same input gives the same ids.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class SourceSize:
 def read_source(source: SourceConfig, on_bad: OnBad | None = None, on_note: OnNote | None = None) -> Iterator[Document]:
     """The documents of a source, in stable order.
 
-    A row without usable text goes to `on_bad`; without one it is a DataError that names file and row. A file that is cut
-    short or damaged is always a DataError. `on_note` gets, once each, what was skipped or renamed.
+    A row without usable text goes to `on_bad`; without one it is a DataError that names file and row. A file that is
+    cut short or damaged is always a DataError. `on_note` gets, once each, what was skipped or renamed.
     """
     if source.path is not None and is_built_in(source.path):
         from llmforge.corpus.python_docs.built_in import read_documents
@@ -200,7 +200,7 @@ class _Reading:
 
     def _say_renamed(self) -> None:
         if self._renamed:
-            self._on_note(f"{self._source.label}: {self._renamed} ids came more than once; the copies are named id~2 ...")
+            self._on_note(f"{self._source.label}: {self._renamed} ids came more than once; copies are named id~2 ...")
 
 
 def _metadata(row: dict[str, object], file: str, number: int) -> dict[str, object]:

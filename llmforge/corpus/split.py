@@ -1,4 +1,6 @@
-"""Which documents are held out for validation: decided by the id alone, so it never depends on order or other documents."""
+"""Which documents are held out for validation: decided by the id alone, so it never depends on order or other
+documents.
+"""
 
 from __future__ import annotations
 

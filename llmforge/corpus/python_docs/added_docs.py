@@ -34,7 +34,7 @@ def added_entries(tree: ast.Module, module: str) -> Iterator[Added]:
         if name.endswith("add_docstr") and len(call.args) >= 2:
             yield from _entry(assigned or _dotted(call.args[0]), _text(call.args[1], table), "function")
         elif name == "add_docstr_all" and len(call.args) >= 2 and isinstance(call.args[0], ast.Constant):
-            yield from _entry(f"torch.Tensor.{call.args[0].value}", _text(call.args[1], table), "method")
+            yield from _entry(f"torch.Tensor.{call.args[0].value!s}", _text(call.args[1], table), "method")
         elif name == "add_newdoc" and len(call.args) >= 3:
             yield from _newdoc(call.args, table)
 
@@ -43,11 +43,11 @@ def _newdoc(args: list[ast.expr], table: dict[str, str]) -> Iterator[Added]:
     place, owner, what = args[0], args[1], args[2]
     if not isinstance(place, ast.Constant) or not isinstance(owner, ast.Constant):
         return
-    name = f"{place.value}.{owner.value}"
+    name = f"{place.value!s}.{owner.value!s}"
     pairs = what.elts if isinstance(what, ast.List) else [what]
     for pair in pairs:
         if isinstance(pair, ast.Tuple) and len(pair.elts) == 2 and isinstance(pair.elts[0], ast.Constant):
-            yield from _entry(f"{name}.{pair.elts[0].value}", _text(pair.elts[1], table), "method")
+            yield from _entry(f"{name}.{pair.elts[0].value!s}", _text(pair.elts[1], table), "method")
         else:
             text = _text(pair, table)
             leaf = str(owner.value)

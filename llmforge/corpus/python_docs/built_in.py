@@ -2,26 +2,30 @@
 
 | part | rows |
 |---|---|
-| documents | {"id": "stdlib/json.decoder.JSONDecoder", "text", "source", "metadata": {"module", "version", "license"}} |
+| documents | {"id": "stdlib/json.decoder.JSONDecoder", "text", "source", "metadata"} |
 | conversations | {"id", "messages": [user, assistant]} for fine-tuning |
 | conversations-heldout | the same, about objects that no row of `conversations` is about |
 | choices | {"id", "query", "choices": [4], "gold"} about held-out objects |
 | questions | {"id", "messages": [user], "answer"} about held-out objects, the best known first |
 
-What is held out was in the pre-training text (`documents`, outside its validation split) but is asked in no conversation of
-fine-tuning; questions.py says how.
+What is held out was in the pre-training text (`documents`, outside its validation split) but is asked in no
+conversation of fine-tuning; questions.py says how.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmforge.corpus.document import BadRow, Document
 from llmforge.corpus.json_rows import read_json_lines
 from llmforge.corpus.python_docs import cache
 from llmforge.corpus.python_docs.roots import versions
 from llmforge.errors import DataError
+
+if TYPE_CHECKING:
+    from llmforge.corpus.python_docs.pages import Page
 
 DOCUMENTS = "documents"
 PARTS = ("conversations", "conversations-heldout", "choices", "questions")
@@ -99,10 +103,7 @@ def make_parts(on_note: Note | None) -> tuple[cache.Parts, dict[str, object]]:
     found = extract()
     pages, objects = build_pages(found)
     asked = asked_objects(objects)
-    documents = [
-        {"id": page.id, "text": page.text, "source": page.source, "metadata": _metadata(page.source, page.module, installed)}
-        for page in pages
-    ]
+    documents = (_document_row(page, installed) for page in pages)
     parts: cache.Parts = {
         DOCUMENTS: documents,
         "conversations": conversations(asked, held_out=False),
@@ -118,5 +119,7 @@ def make_parts(on_note: Note | None) -> tuple[cache.Parts, dict[str, object]]:
     return parts, {**recorded, "missing": [*found.missing, *absent]}
 
 
-def _metadata(source: str, module: str, installed: dict[str, str]) -> dict[str, object]:
-    return {"module": module, "version": installed.get(source, installed["python"]), "license": _LICENSES[source]}
+def _document_row(page: Page, installed: dict[str, str]) -> dict[str, object]:
+    version = installed.get(page.source, installed["python"])
+    metadata = {"module": page.module, "version": version, "license": _LICENSES[page.source]}
+    return {"id": page.id, "text": page.text, "source": page.source, "metadata": metadata}

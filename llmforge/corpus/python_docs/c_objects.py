@@ -1,7 +1,7 @@
 """Run by path in a child process (`python -I -S c_objects.py OUT`): what the standard library documents in C.
 
-Imports modules of the standard library only, none of those that open windows, browsers or print, and writes JSON lines of
-{"name", "entries"} and a last "done" to OUT. Knows nothing of llmforge.
+Imports modules of the standard library only, none of those that open windows, browsers or print, and writes JSON lines
+of {"name", "entries"} and a last "done" to OUT. Knows nothing of llmforge.
 """
 
 import importlib
@@ -11,11 +11,14 @@ import os
 import sys
 import types
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
 SKIPPED = frozenset(
     "antigravity this idlelib turtledemo turtle tkinter _tkinter lib2to3 test ensurepip venv __main__ __phello__ "
     "__hello__ pip pip_internal _pyrepl rlcompleter readline msilib winreg winsound nt ntpath".split()
 )
+Row = dict[str, str]
 C_PRIVATE = frozenset(("posix", "nt", "posixsubprocess", "_py_abc"))
 DESCRIPTORS = (
     types.MethodDescriptorType,
@@ -44,9 +47,9 @@ def main(out: str) -> None:
         stream.write('"done"\n')
 
 
-def best_homes(modules):
+def best_homes(modules: dict[str, types.ModuleType]) -> dict[int, tuple[str, str]]:
     """id of an object -> (module name, attribute): the place where a reader would look it up."""
-    homes = {}
+    homes: dict[int, tuple[tuple[Any, ...], str, str]] = {}
     for name, module in modules.items():
         listed = getattr(module, "__all__", None)
         for attribute, value in list(vars(module).items()):
@@ -54,13 +57,14 @@ def best_homes(modules):
                 continue
             if not (inspect.isbuiltin(value) or inspect.isclass(value)):
                 continue
-            key = (rank(name, value), len(name), name, attribute != getattr(value, "__name__", ""), attribute)
+            other_name = attribute != getattr(value, "__name__", "")
+            key: tuple[Any, ...] = (rank(name, value), len(name), name, other_name, attribute)
             if id(value) not in homes or key < homes[id(value)][0]:
                 homes[id(value)] = (key, name, attribute)
     return {key: (name, attribute) for key, (_, name, attribute) in homes.items()}
 
 
-def rank(module, value):
+def rank(module: str, value: Any) -> int:
     own = getattr(value, "__module__", None) or ""
     if module == "builtins":
         return 0
@@ -69,7 +73,7 @@ def rank(module, value):
     return 1 if own == module else 2 if own.lstrip("_") == module else 3
 
 
-def module_entries(name, module, homes):
+def module_entries(name: str, module: types.ModuleType, homes: dict[int, tuple[str, str]]) -> Iterator[Row]:
     """The module's own text when it is written in C, then its C functions and classes."""
     in_c = not str(getattr(module, "__file__", "")).endswith((".py", ".pyc"))
     doc = inspect.getdoc(module) if in_c and not name.startswith("_") and name != "builtins" else None
@@ -84,7 +88,7 @@ def module_entries(name, module, homes):
             yield entry("function", attribute, value)
 
 
-def class_entries(name, value):
+def class_entries(name: str, value: type) -> Iterator[Row]:
     members = [(key, member) for key, member in list(vars(value).items())]
     if any(inspect.isfunction(member) for _, member in members):
         return
@@ -98,11 +102,11 @@ def class_entries(name, value):
             yield entry("method" if is_method else "property", f"{name}.{key}", member)
 
 
-def entry(kind, name, value):
+def entry(kind: str, name: str, value: Any) -> Row:
     return {"kind": kind, "name": name, "signature": signature(kind, value), "doc": inspect.cleandoc(value.__doc__)}
 
 
-def signature(kind, value):
+def signature(kind: str, value: Any) -> str:
     """ "(a, /, b=1)" without self, or "" when C code does not tell."""
     if kind == "property":
         return ""

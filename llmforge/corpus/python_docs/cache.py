@@ -2,8 +2,8 @@
 
     <cache>/llmforge/python-docs-<key>/  documents.jsonl.zst  conversations.jsonl.zst  ...  facts.json
 
-The key is a digest of the versions of Python and the packages and of the code that extracts. The folder appears whole or not
-at all; its files are checked by digest each time, and made again when one has changed.
+The key is a digest of the versions of Python and the packages and of the code that extracts. The folder appears whole
+or not at all; its files are checked by digest each time, and made again when one has changed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from llmforge.corpus.python_docs.roots import versions
 from llmforge.errors import MachineError
-from llmforge.runtime.files import digest_file
+from llmforge.runtime.files import digest_file, temporary_sibling
 
 FACTS = "facts.json"
 ZSTD_LEVEL = 6
@@ -51,11 +51,12 @@ def open_folder(make: Make) -> Path:
         return folder
     parts, facts = make()
     try:
-        return _publish(home, folder, parts, facts)
+        return _publish(folder, parts, facts)
     except OSError as error:
         if home == _fallback():
-            raise MachineError(f"cannot keep the built-in corpus ({error.strerror})", home, "set XDG_CACHE_HOME") from None
-        return _publish(_fallback(), _fallback() / folder.name, parts, facts)
+            what = f"cannot keep the built-in corpus ({error.strerror})"
+            raise MachineError(what, home, "set XDG_CACHE_HOME") from None
+        return _publish(_fallback() / folder.name, parts, facts)
 
 
 def read_facts(folder: Path) -> dict[str, object]:
@@ -93,8 +94,8 @@ def _is_whole(folder: Path, digests: bool) -> bool:
     return True
 
 
-def _publish(home: Path, folder: Path, parts: Parts, facts: dict[str, object]) -> Path:
-    temp = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=home))
+def _publish(folder: Path, parts: Parts, facts: dict[str, object]) -> Path:
+    temp = temporary_sibling(folder)
     try:
         files: dict[str, tuple[int, str]] = {}
         contents: dict[str, str] = {}
@@ -104,7 +105,6 @@ def _publish(home: Path, folder: Path, parts: Parts, facts: dict[str, object]) -
             files[path.name] = (path.stat().st_size, digest_file(path))
         whole = {**facts, "key": key(), "digests": contents, "files": files}
         (temp / FACTS).write_text(json.dumps(whole, indent=1), encoding="utf-8")
-        temp.chmod(0o755)
         if folder.exists() and not _is_whole(folder, digests=True):
             shutil.rmtree(folder, ignore_errors=True)
         try:

@@ -2,15 +2,15 @@
 
     {"id": "str.partition", "query": "What does str.partition do?", "choices": [4 answers], "gold": 2}
 
-The three wrong answers are true ones of other held-out objects of the same kind, from the same source where that has enough,
-with a like opening and a like length, so that neither form nor length tells which is right.
+The three wrong answers are true ones of other held-out objects of the same kind, from the same source where that has
+enough, with a like opening and a like length, so that neither form nor length tells which is right.
 """
 
 from __future__ import annotations
 
 import bisect
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from llmforge.corpus.python_docs.questions import AskedObject
 from llmforge.corpus.split import stable_fraction
@@ -18,13 +18,13 @@ from llmforge.corpus.split import stable_fraction
 CHOICES = 4
 NEAR = 24  # how many of the nearest in length the wrong answers are drawn from
 MAX_OVERLAP = 0.5  # shared words over all words, above which two answers could both be right
-_OPEN = frozenset("it is a an the of to in and or for with returns return that from by this if as on at be given".split())
+_OPEN = frozenset("it is a an the of to in and or for with returns return that from by this if as on at be".split())
 
 
 def choices(asked: Iterable[AskedObject]) -> list[dict[str, object]]:
     """One row for each held-out object that has three good wrong answers; gold stands as often in each place."""
     held_out = [thing for thing in asked if thing.held_out]
-    near = _Pool(held_out, lambda thing: (thing.source, *_form(thing)))
+    near = _Pool(held_out, _source_and_form)
     far = _Pool(held_out, _form)
     rows: list[dict[str, object]] = []
     for thing in sorted(held_out, key=lambda thing: stable_fraction(f"choice/{thing.name}")):
@@ -43,25 +43,29 @@ def _form(thing: AskedObject) -> tuple[str, ...]:
     return thing.kind, "is" if thing.answer.startswith("It is ") else "does"
 
 
+def _by_length(thing: AskedObject) -> tuple[int, str]:
+    return len(thing.answer), thing.name
+
+
+def _source_and_form(thing: AskedObject) -> tuple[str, ...]:
+    return thing.source, *_form(thing)
+
+
 class _Pool:
     """Answers by group, in order of length."""
 
-    def __init__(self, things: Iterable[AskedObject], group_of: object) -> None:
+    def __init__(self, things: Iterable[AskedObject], group_of: Callable[[AskedObject], tuple[str, ...]]) -> None:
         self._group_of = group_of
         self._groups: dict[tuple[str, ...], list[AskedObject]] = defaultdict(list)
         for thing in things:
-            self._groups[self._group(thing)].append(thing)
+            self._groups[group_of(thing)].append(thing)
         for group in self._groups.values():
-            group.sort(key=lambda thing: (len(thing.answer), thing.name))
-
-    def _group(self, thing: AskedObject) -> tuple[str, ...]:
-        assert callable(self._group_of), "a group is worked out by a function"
-        return tuple(self._group_of(thing))
+            group.sort(key=_by_length)
 
     def like(self, thing: AskedObject) -> list[AskedObject] | None:
         """Three of the nearest in length, by a stable draw; None when the group has too few that differ."""
-        group = self._groups[self._group(thing)]
-        place = bisect.bisect_left(group, (len(thing.answer), thing.name), key=lambda other: (len(other.answer), other.name))
+        group = self._groups[self._group_of(thing)]
+        place = bisect.bisect_left(group, _by_length(thing), key=_by_length)
         around = group[max(0, place - NEAR) : place + NEAR + 1]
         drawn = sorted(around, key=lambda other: stable_fraction(f"{thing.name}/{other.name}"))
         chosen: list[AskedObject] = []

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from llmforge.corpus.python_docs.worker import parse_file
 
 MAX_WORKERS = 2
 CHILD_SECONDS = 300
+_Child = subprocess.Popen[bytes]
 _C_SCRIPT = Path(__file__).with_name("c_objects.py")
 
 
@@ -39,9 +41,9 @@ def extract(files: list[SourceFile] | None = None, with_c: bool = True) -> Extra
     """Everything that `files` (default: all) document. What cannot be read is left out and said in `missing`."""
     wanted = source_files() if files is None else files
     found = Extraction()
-    with tempfile.TemporaryDirectory(prefix="llmforge-docs-") as folder:
-        c_child = _start_c(Path(folder)) if with_c else None
-        parsed = _parse_all(wanted, Path(folder))
+    with tempfile.TemporaryDirectory(prefix="llmforge-docs-") as folder, ExitStack() as children:
+        c_child = _start_c(Path(folder), children) if with_c else None
+        parsed = _parse_all(wanted, Path(folder), children)
         for file in wanted:
             row = parsed.get((file.source, file.name))
             if row is not None:
@@ -64,15 +66,13 @@ def _share(files: list[SourceFile], workers: int) -> list[list[SourceFile]]:
     return parts
 
 
-def _parse_all(files: list[SourceFile], folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
+def _parse_all(files: list[SourceFile], folder: Path, children: ExitStack) -> dict[tuple[str, str], dict[str, Any]]:
     """(source, module) -> row of each file; a part whose child fails is parsed here instead."""
     workers = max(1, min(MAX_WORKERS, _free_cores()))
-    children = [
-        (part, folder / f"{index}.jsonl", _start_worker(part, folder / f"{index}.jsonl"))
-        for index, part in enumerate(_share(files, workers))
-    ]
+    shares = [(part, folder / f"{index}.jsonl") for index, part in enumerate(_share(files, workers))]
+    started = [(part, out, _start_worker(part, out, children)) for part, out in shares]
     parsed: dict[tuple[str, str], dict[str, Any]] = {}
-    for part, out, child in children:
+    for part, out, child in started:
         rows = _finished_rows(child, out)
         if rows is None:
             modules = [parse_file(file.path, file.name, file.is_package) for file in part]
@@ -86,7 +86,7 @@ def _free_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _start_worker(part: list[SourceFile], out: Path) -> subprocess.Popen[bytes] | None:
+def _start_worker(part: list[SourceFile], out: Path, children: ExitStack) -> _Child | None:
     environment = dict(os.environ)
     home = str(Path(llmforge.__file__ or "").parent.parent)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (home, environment.get("PYTHONPATH"))))
@@ -94,27 +94,36 @@ def _start_worker(part: list[SourceFile], out: Path) -> subprocess.Popen[bytes] 
     lines = (json.dumps({"path": file.path, "name": file.name, "package": file.is_package}) for file in part)
     jobs.write_text("\n".join(lines), encoding="utf-8")
     command = [sys.executable, "-m", "llmforge.corpus.python_docs.worker", str(out)]
-    return _start(command, jobs, environment)
+    return _start(command, jobs, environment, children)
 
 
-def _start(command: list[str], stdin: Path, environment: dict[str, str]) -> subprocess.Popen[bytes] | None:
+def _start(command: list[str], stdin: Path, environment: dict[str, str], children: ExitStack) -> _Child | None:
+    """A child of its own session, so that a stop asked for in the terminal reaches the parent alone, which ends it."""
     quiet = subprocess.DEVNULL
     try:
         with stdin.open("rb") as stream:
-            return subprocess.Popen(command, stdin=stream, stdout=quiet, stderr=quiet, env=environment)
+            child = subprocess.Popen(
+                command, stdin=stream, stdout=quiet, stderr=quiet, env=environment, start_new_session=True
+            )
     except OSError:
         return None
+    children.callback(_end, child)
+    return child
 
 
-def _finished_rows(child: subprocess.Popen[bytes] | None, out: Path) -> list[dict[str, Any]] | None:
+def _end(child: _Child) -> None:
+    if child.poll() is None:
+        child.kill()
+        child.wait()
+
+
+def _finished_rows(child: _Child | None, out: Path) -> list[dict[str, Any]] | None:
     """The child's rows when it ended well and its file is whole."""
     if child is None:
         return None
     try:
         code = child.wait(CHILD_SECONDS)
     except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
         return None
     if code != 0 or not out.is_file():
         return None
@@ -122,15 +131,15 @@ def _finished_rows(child: subprocess.Popen[bytes] | None, out: Path) -> list[dic
     return rows[:-1] if rows and rows[-1] == "done" else None
 
 
-def _start_c(folder: Path) -> subprocess.Popen[bytes] | None:
+def _start_c(folder: Path, children: ExitStack) -> _Child | None:
     quiet = {key: value for key, value in os.environ.items() if key not in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")}
     empty = folder / "nothing"
     empty.touch()
     command = [sys.executable, "-I", "-S", "-B", str(_C_SCRIPT), str(folder / "c.jsonl")]
-    return _start(command, empty, quiet)
+    return _start(command, empty, quiet, children)
 
 
-def _add_c_modules(found: Extraction, child: subprocess.Popen[bytes], out: Path) -> None:
+def _add_c_modules(found: Extraction, child: _Child, out: Path) -> None:
     rows = _finished_rows(child, out)
     if rows is None:
         found.missing.append("documentation of the standard library's C code (its child process failed)")

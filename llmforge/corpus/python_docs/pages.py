@@ -1,8 +1,8 @@
 """Parsed modules to documents that read like pages of a manual, and the list of objects they document.
 
-One page for each larger class and for each group of smaller ones of a module, of about 1 to 8 KB: a title, then each object
-under a heading like `statistics.mean(data)`. A docstring that came before, word for word, is not written again. Page ids are
-"<source>/<full name of the first object>".
+One page for each larger class and for each group of smaller ones of a module, of about 1 to 8 KB: a title, then each
+object under a heading like `statistics.mean(data)`. A docstring that came before, word for word, is not written again.
+Page ids are "<source>/<full name of the first object>".
 """
 
 from __future__ import annotations

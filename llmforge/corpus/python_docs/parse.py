@@ -73,7 +73,7 @@ def parse_module(source: bytes, name: str, is_package: bool) -> ParsedModule:
             _note_assignment(node, parsed)
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             target = node.value.func
-            if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == "__all__":
+            if isinstance(target, ast.Attribute) and ast.unparse(target.value) == "__all__":
                 parsed.exported = None
     if b"_docstr" in source or b"add_newdoc" in source:
         for kind, full_name, signature, parameters, text in added_entries(tree, name):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-_TYPES = ("str", "list", "dict", "set", "int", "float", "bytes", "tuple", "bool", "frozenset", "bytearray", "complex")
+_TYPES = frozenset("str list dict set int float bytes tuple bool frozenset bytearray complex".split())
 _MODULES = (
-    "math", "os.path", "numpy", "json", "pandas.DataFrame", "torch", "re", "networkx", "os", "collections", "sympy", "random",
-    "pandas", "torch.nn", "itertools", "functools", "datetime", "pathlib", "statistics", "string", "time", "torch.Tensor",
-    "pandas.Series", "shutil", "subprocess", "csv", "copy", "heapq", "bisect", "textwrap", "logging", "threading", "asyncio",
-    "torch.optim", "torch.nn.functional", "numpy.linalg", "numpy.random", "numpy.ndarray",
+    "math", "os.path", "numpy", "json", "pandas.DataFrame", "torch", "re", "networkx", "os", "collections", "sympy",
+    "random", "pandas", "torch.nn", "itertools", "functools", "datetime", "pathlib", "statistics", "string", "time",
+    "torch.Tensor", "pandas.Series", "shutil", "subprocess", "csv", "copy", "heapq", "bisect", "textwrap",
+    "logging", "threading", "asyncio", "torch.optim", "torch.nn.functional", "numpy.linalg", "numpy.random",
+    "numpy.ndarray",
 )  # fmt: skip
 _GROUPS = {name: index + 2 for index, name in enumerate(_MODULES)}
 _REST = len(_GROUPS) + 2

@@ -18,23 +18,30 @@ _LATEX_NAME = re.compile(r"\\(?:text|mathrm|mathbf|mathcal|operatorname|mathbb|t
 _LATEX_SIGN = re.compile(r"\\(times|cdot|leq|geq|le|ge|ldots|dots|neq|in|infty|to|_|,|;|!|left|right)(?![a-zA-Z])")
 _DIRECTIVE = re.compile(r"^(\s*)\.\. ([a-zA-Z][\w:+-]*)::\s*(.*)$")
 _FOOTNOTE = re.compile(r"^(\s*)\.\. (\[[^\]]+\]\s+.*)$")
-_FIELD = re.compile(r"^(\s*):(param|parameter|arg|argument|keyword|key|type|raises?|returns?|rtype|ivar|cvar|var|vartype)\b"
-                    r"\s*([^:]*):\s*(.*)$")
-_MARKER = re.compile(r"^(?:>>>|\.\.\.|[-*+•|=#:~>]|\.\. |\d+[.)]\s|\([a-z0-9]+\)\s|[\w.*]+(?:, [\w.*]+)*(?: \([^)]*\))? ?:\s|@)")
+_FIELD = re.compile(
+    r"^(\s*):(param|parameter|arg|argument|keyword|key|type|raises?|returns?|rtype|ivar|cvar|var|vartype)\b"
+    r"\s*([^:]*):\s*(.*)$"
+)
+_MARKER = re.compile(
+    r"^(?:>>>|\.\.\.|[-*+•|=#:~>]|\.\. |\d+[.)]\s|\([a-z0-9]+\)\s|@|[\w.*]+(?:, [\w.*]+)*(?: \([^)]*\))? ?:\s)"
+)
 _BULLET = re.compile(r"^(?:[-*+•]|\d+[.)])\s+")
 _SPACED = re.compile(r"[^\s.?!:,;)] {2,}\S| {3,}\S")
 _SENTENCE_GAP = re.compile(r"(?<=[.?!:,;)])  (?=\S)")
 _NAMED = {
     "note": "Note:", "warning": "Warning:", "seealso": "See also:", "tip": "Tip:", "important": "Important:",
     "caution": "Caution:", "attention": "Attention:", "hint": "Hint:", "math": "", "rubric": "",
-    "versionadded": "Added in version", "versionchanged": "Changed in version", "deprecated": "Deprecated since version",
+    "versionadded": "Added in version", "versionchanged": "Changed in version",
+    "deprecated": "Deprecated since version",
     "admonition": "", "topic": "", "centered": "", "describe": "", "function": "", "class": "", "method": "",
 }  # fmt: skip
 _SIGNS = {
     "times": "x", "cdot": "*", "leq": "<=", "le": "<=", "geq": ">=", "ge": ">=", "ldots": "...", "dots": "...",
     "neq": "!=", "in": "in", "infty": "infinity", "to": "->",
 }  # fmt: skip
-_FIELD_NAMES = {"raise": "Raises", "raises": "Raises", "return": "Returns:", "returns": "Returns:", "rtype": "Return type:"}
+_FIELD_NAMES = {
+    "raise": "Raises", "raises": "Raises", "return": "Returns:", "returns": "Returns:", "rtype": "Return type:",
+}  # fmt: skip
 
 
 def to_prose(doc: str) -> str:

@@ -1,10 +1,10 @@
 """Documented objects to questions with answers: for fine-tuning, and, of other objects, for judging.
 
-How they are divided: by the last part of an object's name, so that str.partition and bytes.partition, aliases and methods
-that override each other are on one side. HELD_OUT of the names are held out: they are asked about at evaluation and in no
-conversation of fine-tuning. Nothing is asked about pages of the validation split (`is_valid(page, VALID_FRACTION)`), so what
-is asked at evaluation was in the pre-training text, and no answer gives away a validation page. An answer that several
-objects share, word for word, is asked of the best known one only.
+How they are divided: by the last part of an object's name, so that str.partition and bytes.partition, aliases and
+methods that override each other are on one side. HELD_OUT of the names are held out: they are asked about at evaluation
+and in no conversation of fine-tuning. Nothing is asked about pages of the validation split (`is_valid(page,
+VALID_FRACTION)`), so what is asked at evaluation was in the pre-training text, and no answer gives away a validation
+page. An answer that several objects share, word for word, is asked of the best known one only.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ MAX_CALL = 80
 MAX_PARAMETERS = 6
 PARAMETER_SHARE = 0.35  # of the objects with a known signature
 CALL_SHARE = 0.2
+_INNER = frozenset(("core", "distutils", "benchmarks", "testing", "experimental", "internal", "dialects"))
 
 _CALLED = (
     "What is {name} used for?",
@@ -66,7 +67,7 @@ def asked_objects(objects: Iterable[DocumentedObject]) -> list[AskedObject]:
     names: set[str] = set()
     answers: set[str] = set()
     asked: list[AskedObject] = []
-    known = (thing for thing in objects if is_public(thing.name) and len(thing.name) <= MAX_NAME)
+    known = (thing for thing in objects if is_askable(thing.name))
     for thing in sorted(known, key=lambda thing: (prominence(thing.name), thing.name)):
         answer = None if thing.name in names else answer_from(thing.doc, thing.kind)
         if answer is None or answer in answers:
@@ -81,6 +82,12 @@ def asked_objects(objects: Iterable[DocumentedObject]) -> list[AskedObject]:
     return asked
 
 
+def is_askable(name: str) -> bool:
+    """True for public names that a person may meet: not too long, and outside the packages' inner modules."""
+    parts = name.split(".")
+    return len(name) <= MAX_NAME and is_public(name) and not _INNER.intersection(parts[1:-1])
+
+
 def is_held_out(name: str) -> bool:
     """Which side an object is on, by the last part of its name, whatever its case and underscores."""
     leaf = name.rpartition(".")[2].lower().replace("_", "")
@@ -89,7 +96,7 @@ def is_held_out(name: str) -> bool:
 
 def conversations(asked: Iterable[AskedObject], held_out: bool) -> list[dict[str, object]]:
     """Rows {"id", "messages": [user, assistant]} of one side, in an order that mixes all kinds."""
-    rows = [
+    rows: list[dict[str, object]] = [
         {"id": f"{thing.name}?{tag}", "messages": [_message("user", question), _message("assistant", answer)]}
         for thing in asked
         if thing.held_out == held_out
@@ -99,14 +106,16 @@ def conversations(asked: Iterable[AskedObject], held_out: bool) -> list[dict[str
 
 
 def questions(asked: Iterable[AskedObject]) -> list[dict[str, object]]:
-    """Rows {"id", "messages": [user], "answer"} of the held-out side: well-known names first, from one module after another."""
+    """Rows {"id", "messages": [user], "answer"} of the held-out side: well-known names first, from one module after
+    another.
+    """
     rows: list[tuple[int, int, dict[str, object]]] = []
     turns: Counter[int] = Counter()
     for thing in asked:
         if thing.held_out:
             group = prominence(thing.name)[0]
-            row = {"id": thing.name, "messages": [_message("user", thing.question)], "answer": thing.answer}
-            rows.append((turns[group], group, row))
+            asking = [_message("user", thing.question)]
+            rows.append((turns[group], group, {"id": thing.name, "messages": asking, "answer": thing.answer}))
             turns[group] += 1
     return [row for _, _, row in sorted(rows, key=lambda entry: entry[:2])]
 
@@ -114,7 +123,7 @@ def questions(asked: Iterable[AskedObject]) -> list[dict[str, object]]:
 def _first_question(thing: DocumentedObject, answer: str) -> str:
     if thing.kind in ("class", "property") and answer.startswith("It is "):
         return f"What is {thing.name}?"
-    return f"What does {thing.name} {'hold' if thing.kind == 'property' else 'do'}?"
+    return f"What does {thing.name} do?"
 
 
 def _message(role: str, content: str) -> dict[str, str]:

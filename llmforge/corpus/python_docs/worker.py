@@ -2,7 +2,8 @@
 
     python -m llmforge.corpus.python_docs.worker OUT  <  {"path": ..., "name": ..., "package": ...} lines
 
-A child of its own, not a pool: it works the same whatever the parent has loaded, and whichever way Python starts processes.
+A child of its own, not a pool: it works the same whatever the parent has loaded, and whichever way Python starts
+processes.
 """
 
 from __future__ import annotations
