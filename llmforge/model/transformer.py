@@ -167,8 +167,12 @@ class Transformer(nn.Module):
 
     def head(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., C) -> logits (..., V) in their dtype."""
-        weight = self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
-        return F.linear(hidden, weight.to(hidden.dtype))
+        return F.linear(hidden, self.head_weight.to(hidden.dtype))
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The matrix (V, C) of the head: its own, or that of the embedding when they are tied."""
+        return self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
 
     def _context(
         self, input_ids: Tensor, positions: Tensor | None, document_ids: Tensor | None, cache: KVCache | None
