@@ -31,6 +31,8 @@ def read_json(path: Path) -> dict[str, object]:
     Raises:
         DataError: the file is missing, too large, not JSON or not an object.
     """
+    if path.exists() and not path.is_file():
+        raise DataError("is not a regular file", path, "give a model folder")
     try:
         if path.stat().st_size > JSON_BYTES_MAX:
             raise DataError(f"the file is larger than {JSON_BYTES_MAX >> 20} MiB", path, "give a model folder")

@@ -56,7 +56,7 @@ class ModelConfig(Config):
     num_key_value_heads: Annotated[int, Field(gt=0, le=4096)]
     head_dim: Annotated[int, Field(gt=0, le=1024)]
     intermediate_size: Annotated[int, Field(gt=0, le=2**19)]
-    max_position_embeddings: Annotated[int, Field(gt=0, le=2**24)] = 2048
+    max_position_embeddings: Annotated[int, Field(gt=0, le=2**20)] = 2048
     rope_theta: PositiveFloat = 10_000.0
     rope_scaling: RopeScaling | None = None
     rms_norm_eps: PositiveFloat = 1e-6
@@ -86,6 +86,10 @@ class ModelConfig(Config):
             raise ValueError("max_window_layers needs qk_norm or attention_bias (Mistral windows every layer)")
         if self.sliding_window is not None and self.attention_output_bias and not self.qk_norm:
             raise ValueError("no family has sliding_window and attention_output_bias without qk_norm")
+        if not self.qk_norm and self.hidden_size % heads:
+            raise ValueError(
+                f"without qk_norm hidden_size ({self.hidden_size}) must be a multiple of the {heads} heads"
+            )
         return self
 
     def window_of(self, layer: int) -> int | None:

@@ -36,6 +36,8 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
     "llama-rope": ("LlamaForCausalLM", {"qk_norm": False, "rope_scaling": LLAMA3}),
     "llama-linear": ("LlamaForCausalLM", {"qk_norm": False, "rope_scaling": RopeScaling(rope_type="linear", factor=2)}),
     "qwen2": ("Qwen2ForCausalLM", {"qk_norm": False, "attention_bias": True, "head_dim": 12}),
+    "qwen2-head-dim": ("Qwen2ForCausalLM", {"qk_norm": False, "attention_bias": True, "sliding_window": 4}),
+    "qwen3-odd-heads": ("Qwen3ForCausalLM", {"num_attention_heads": 5, "num_key_value_heads": 5}),
     "mistral": ("MistralForCausalLM", {"qk_norm": False, "sliding_window": 6}),
 }
 

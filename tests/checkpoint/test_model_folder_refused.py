@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -134,6 +135,13 @@ def test_refused_in_one_line(case: str, folder: Path) -> None:
     line = str(caught.value)
     assert message.replace(".pytorch_model.bin.", "(pytorch_model.bin)") in line
     assert str(folder) in line and "\n" not in line
+
+
+def test_a_pipe_for_an_index_is_no_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors.index.json")
+    with pytest.raises(DataError, match="no weights"):
+        load_model(folder)
 
 
 def test_code_in_the_folder_is_not_run(folder: Path) -> None:

@@ -49,7 +49,7 @@ def test_parameters_are_counted_exactly(
 ) -> None:
     config = ModelConfig(
         vocab_size=17,
-        hidden_size=12,
+        hidden_size=36,
         num_hidden_layers=layers,
         num_attention_heads=groups * per_group,
         num_key_value_heads=groups,
@@ -64,7 +64,7 @@ def test_parameters_are_counted_exactly(
         model = Transformer(config)
     assert sum(value.numel() for value in model.parameters()) == config.num_parameters
     inner = sum(value.numel() for name, value in model.named_parameters() if value.ndim == 2 and "embed" not in name)
-    assert config.matmul_parameters == inner + (17 * 12 if tied else 0)
+    assert config.matmul_parameters == inner + (17 * 36 if tied else 0)
 
 
 def test_flops_by_hand() -> None:
@@ -99,6 +99,7 @@ def test_settings_complete_themselves() -> None:
         ({"preset": "tiny", "hidden_size": 0}, "hidden_size"),
         ({"preset": "tiny", "num_hidden_layers": 2**63}, "num_hidden_layers"),
         ({"preset": "tiny", "rope_scaling": {"rope_type": "yarn", "factor": 2}}, "rope_type"),
+        ({"preset": "tiny", "qk_norm": False, "num_attention_heads": 3, "head_dim": 8}, "multiple of the 3 heads"),
         ({"preset": "tiny", "hidden_act": "gelu"}, "hidden_act"),
     ],
 )
