@@ -1,0 +1,157 @@
+"""Which device a run uses, in which number format it computes, and the process settings that pay on a CPU.
+
+Makes of `auto | cpu | cuda | mps` a device and of `auto | fp32 | bf16` a dtype, with the reason in words; measures
+where no rule is known. Knows no model.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import sys
+import time
+from typing import Literal
+
+import torch
+
+from llmforge.errors import MachineError
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+PrecisionName = Literal["auto", "fp32", "bf16"]
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+# glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_NEVER = 2**31 - 1
+_TOP_PAD = 64 << 20
+# bf16 must win clearly, since fp32 needs no second thought
+_WORTH = 1.15
+_MATMUL = 512
+
+# Dense bf16 FLOP/s from the vendors' data sheets, for the MFU that a run prints; the name as torch reports it.
+_PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "4090": 165e12, "3090": 71e12}
+
+
+def choose_device(name: DeviceName, local_rank: int = 0) -> torch.device:
+    """The device of this process; `auto` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        MachineError: the machine has no such device, or fewer than there are processes.
+    """
+    if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count == 0:
+            hint = "set device=cpu, or install a CUDA build of torch"
+            raise MachineError("device=cuda, but torch sees no CUDA device", hint=hint)
+        if local_rank >= count:
+            hint = f"start at most {count} processes a machine (--nproc {count})"
+            raise MachineError(f"process {local_rank + 1} of this machine needs a GPU and there are {count}", hint=hint)
+        torch.cuda.set_device(local_rank)
+        return torch.device("cuda", local_rank)
+    if name == "mps" or (name == "auto" and torch.backends.mps.is_available()):
+        if not torch.backends.mps.is_available():
+            raise MachineError("device=mps, but torch sees no Apple GPU", hint="set device=cpu")
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def choose_dtype(precision: PrecisionName, device: torch.device) -> tuple[torch.dtype, str]:
+    """The dtype that matrices are multiplied in, and why.
+
+    `auto` takes bf16 on a GPU that has it; on a CPU it measures one matrix product in both and takes the faster.
+
+    Raises:
+        MachineError: bf16 is asked for and the GPU has none.
+    """
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        if precision == "bf16":
+            raise MachineError("precision=bf16, but this GPU has no bf16", hint="set precision=fp32")
+        return torch.float32, "this GPU has no bf16"
+    if precision != "auto":
+        return DTYPES[precision], "as configured"
+    if device.type != "cpu":
+        return torch.bfloat16, f"the default on {device.type}"
+    fast, plain = matmul_rate(torch.bfloat16, device), matmul_rate(torch.float32, device)
+    words = f"matrix products run at {fast / 1e9:.0f} GFLOP/s in bf16 and {plain / 1e9:.0f} in fp32"
+    return (torch.bfloat16 if fast > _WORTH * plain else torch.float32), words
+
+
+def matmul_rate(dtype: torch.dtype, device: torch.device, size: int = _MATMUL, seconds: float = 0.1) -> float:
+    """FLOP/s of a square matrix product: the best of those that fit into `seconds`, after two to warm up."""
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(size, size, generator=generator).to(device, dtype) for _ in range(2))
+    best, end, runs = float("inf"), time.perf_counter() + seconds, 0
+    while runs < 3 or time.perf_counter() < end:
+        start = time.perf_counter()
+        left @ right
+        synchronize(device)
+        if runs >= 2:
+            best = min(best, time.perf_counter() - start)
+        runs += 1
+    return 2 * size**3 / best
+
+
+def peak_rate(device: torch.device, dtype: torch.dtype) -> float | None:
+    """FLOP/s that MFU is counted against: a GPU's data sheet, a CPU's measured matrix product, None where unknown."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        return next((peak for part, peak in _PEAKS.items() if part in name), None)
+    return matmul_rate(dtype, device, size=1024) if device.type == "cpu" else None
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits until the device has done all that was asked."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most memory this process has held: on a GPU by torch's allocator, else the resident set of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size if sys.platform == "darwin" else size * 1024
+
+
+def keep_freed_memory() -> bool:
+    """Tells glibc's malloc to keep freed memory instead of handing it back to the kernel; False where it is another.
+
+    A training step frees and asks again for the same large blocks; given back each time, they cost tens of thousands
+    of page faults a step (17 % of the time when measured).
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None or "MALLOC_MMAP_MAX_" in os.environ:
+        return False
+    return all(
+        mallopt(ctypes.c_int(key), ctypes.c_int(value)) == 1
+        for key, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER), (_M_TOP_PAD, _TOP_PAD))
+    )
+
+
+def share_cores(processes: int) -> int:
+    """Gives each of the machine's `processes` its share of the cores as threads; returns the number of threads.
+
+    torchrun sets OMP_NUM_THREADS=1 when nothing is set, which would leave cores idle; one process keeps what torch or
+    the user's OMP_NUM_THREADS chose.
+    """
+    if processes > 1:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(max(1, cores // processes))
+    return torch.get_num_threads()
+
+
+def be_deterministic(wanted: bool) -> None:
+    """Makes every operation give the same bits each time, or lets the fastest do; for the whole process.
+
+    cuBLAS also needs its workspace fixed, which is set before its first use here.
+    """
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)
+    # Filling new memory with NaN finds reads of uninitialised memory; it costs a pass over each and finds none here.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

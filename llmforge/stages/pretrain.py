@@ -1,0 +1,255 @@
+"""`llmforge pretrain`: token shards in, a model folder out; the same command again goes on where the last one ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import Field, PositiveFloat, model_validator
+
+from llmforge.config.schema import Config
+from llmforge.model.config import ModelConfig, ModelSettings
+from llmforge.runtime.console import Console, duration
+from llmforge.training.settings import (
+    OptimizerSettings,
+    ParallelSettings,
+    SchedulerSettings,
+    TrainSettings,
+    check_budget,
+)
+
+if TYPE_CHECKING:
+    from llmforge.model.transformer import Transformer
+    from llmforge.runtime.run_folder import RunFolder
+    from llmforge.stages.pretrain_data import PretrainData
+    from llmforge.training.assemble import Bench
+    from llmforge.training.loop_parts import TrainResult
+
+_STATE_BYTES_A_PARAMETER = 12  # weight and two averages, fp32
+
+
+class TokenSource(Config):
+    """One folder of token shards in the mixture."""
+
+    # how it is called in messages; the folder's documents keep the sources they came with
+    name: Annotated[str, Field(min_length=1)] = "text"
+    # a tokens folder, or the run folder of `tokenize`
+    path: Annotated[str, Field(min_length=1)]
+    # its share of the rows is its weight over the sum of all weights
+    weight: PositiveFloat = 1.0
+    # how often each window may come at most; null: no limit
+    max_repetition: PositiveFloat | None = None
+
+
+class PretrainDataSettings(Config):
+    """What is read in which pieces."""
+
+    sources: Annotated[tuple[TokenSource, ...], Field(min_length=1)]
+    # a tokens folder whose `valid` split (or, without one, `train`) is held out; null: the sources' own valid splits
+    valid: str | None = None
+    # tokens of a row: what the model sees at once
+    seq_len: Annotated[int, Field(gt=0, le=2**24)] = 256
+    # attention stays inside a document, and positions restart with each
+    document_mask: bool = False
+
+
+class PretrainConfig(Config):
+    """A model, its text, and how it is trained."""
+
+    output_dir: Annotated[str, Field(min_length=1)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    # what matrices are multiplied in; parameters stay fp32. auto measures on a CPU and takes the faster
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    # the same bits from the same run on the same machine; auto: on a CPU, where it costs nothing
+    deterministic: bool | Literal["auto"] = "auto"
+    # a model folder to go on from, in place of `model`
+    init_from: str | None = None
+    model: ModelSettings | None = None
+    data: PretrainDataSettings
+    train: TrainSettings
+    optimizer: OptimizerSettings = OptimizerSettings()
+    scheduler: SchedulerSettings = SchedulerSettings()
+    parallel: ParallelSettings = ParallelSettings()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.model is None) == (self.init_from is None):
+            raise ValueError("give exactly one of model and init_from")
+        check_budget(self.train, self.scheduler)
+        return self
+
+
+def run(config: PretrainConfig, console: Console, resume: str = "auto") -> dict[str, object]:
+    """Trains and publishes `model/`; returns CLI.md's object with the untrained model's bits per byte.
+
+    Raises:
+        UsageError: the saved state belongs to another config.
+        DataError: the tokens are missing, too few, changed since the start, or made by different tokenizers.
+        StopRequested: a signal came; the state is saved.
+    """
+    from llmforge.runtime.run_folder import RunFolder
+    from llmforge.stages.pretrain_data import open_data
+    from llmforge.training.assemble import open_bench
+
+    data = open_data(config)
+    shape = model_config(config, data.vocab_size)
+    with open_bench(config.device, config.deterministic, console) as bench:
+        values = config.model_dump(mode="json")
+        with RunFolder.open(config.output_dir, "pretrain", values, passive=not bench.world.first) as folder:
+            model, outcome = _train(config, data, shape, folder, bench, resume)
+            result = _result(outcome, shape, folder, data)
+            folder.record(result=result)
+            if bench.world.first:
+                _publish(config, data, model, folder, result)
+            bench.world.wait()
+    console.result(_summary(result))
+    return result
+
+
+def model_config(config: PretrainConfig, vocab_size: int) -> ModelConfig:
+    """The model's complete shape for a tokenizer of `vocab_size` ids.
+
+    Raises:
+        UsageError: the shape contradicts the vocabulary or the row length.
+        DataError: `init_from` is no model folder, or one for another vocabulary.
+    """
+    from llmforge.checkpoint.model_folder import read_model_config
+    from llmforge.errors import DataError, UsageError
+
+    if config.model is not None:
+        try:
+            return config.model.resolve(vocab_size, config.data.seq_len)
+        except ValueError as error:
+            raise UsageError(str(error), "model") from error
+    shape = read_model_config(str(config.init_from))
+    if shape.vocab_size < vocab_size:
+        what = f"the model has {shape.vocab_size} embeddings, the tokens were made with {vocab_size} ids"
+        raise DataError(what, config.init_from, "tokenize with the tokenizer of that model")
+    if shape.max_position_embeddings < config.data.seq_len:
+        what = f"data.seq_len {config.data.seq_len} is beyond the model's {shape.max_position_embeddings} positions"
+        raise UsageError(what, config.init_from, "lower data.seq_len")
+    return shape
+
+
+def _train(
+    config: PretrainConfig, data: PretrainData, shape: ModelConfig, folder: RunFolder, bench: Bench, resume: str
+) -> tuple[Transformer, TrainResult]:
+    from llmforge.model.init import parameter_roles
+    from llmforge.runtime.seeding import seed_everything
+    from llmforge.stages.pretrain_data import make_observers, make_validation
+    from llmforge.training.assemble import Job, Recipe, Trained, find_start, make_horizon, make_trainer
+    from llmforge.training.objective import CausalLMObjective
+    from llmforge.training.parallel import gathered
+
+    rows, seq_len = config.train.batch_rows(config.data.seq_len), config.data.seq_len
+    batches = data.batches(config, rows)
+    recipe = Recipe(config.train, config.optimizer, config.scheduler, config.parallel)
+    horizon = make_horizon(recipe, rows, seq_len, batches.num_windows)
+    data.check_enough(batches, horizon.steps)
+    job = Job(folder, recipe, config.model_dump(mode="json"), data.digests, batches, horizon, seq_len, rows)
+    start = find_start(job, bench, config.precision, resume, shape.flops_per_token(seq_len))
+    seed_everything(config.seed)
+    model = _build(config, shape, start.dtype)
+    trained = Trained(CausalLMObjective(model), parameter_roles(model), shape.flops_per_token(seq_len))
+    validation = make_validation(config, data, bench)
+    observers = make_observers(config, data, model, folder, start.saved.step if start.saved else 0)
+    trainer = make_trainer(job, bench, start, trained, validation, observers)
+    with folder.phase("train"):
+        outcome = trainer.train(start.saved)
+    return gathered(model, lambda: _build(config, shape, start.dtype)), outcome
+
+
+def _build(config: PretrainConfig, shape: ModelConfig, dtype: Any) -> Transformer:
+    from llmforge.checkpoint.model_folder import load_model
+    from llmforge.model.init import initialize
+    from llmforge.model.transformer import Transformer
+
+    if config.init_from is not None:
+        return load_model(config.init_from, "cpu", dtype)
+    model = Transformer(shape, dtype)
+    initialize(model, config.seed)
+    return model
+
+
+def _result(outcome: TrainResult, shape: ModelConfig, folder: RunFolder, data: PretrainData) -> dict[str, object]:
+    return {
+        "state": "finished" if outcome.best_step is None else "stopped early",
+        "steps": outcome.steps,
+        "tokens": outcome.tokens,
+        "train_loss": outcome.train_loss,
+        "valid_loss": outcome.figures.get("valid_loss"),
+        "valid_bits_per_byte": outcome.figures.get("valid_bits_per_byte"),
+        "valid_bits_per_byte_by_source": outcome.figures.get("valid_bits_per_byte_by_source", {}),
+        "untrained_bits_per_byte": outcome.untrained.get("valid_bits_per_byte"),
+        "best_step": outcome.best_step,
+        "parameters": shape.num_parameters,
+        "epochs": round(outcome.tokens / max(1, data.train_tokens), 3),
+        "tokens_per_second": outcome.tokens_per_second,
+        "compile_seconds": round(outcome.compile_seconds, 2),
+        "peak_memory_bytes": outcome.peak_memory_bytes,
+        "seconds": round(outcome.seconds, 2),
+        "model": str(folder.path / "model"),
+    }
+
+
+def _publish(
+    config: PretrainConfig, data: PretrainData, model: Transformer, folder: RunFolder, result: dict[str, object]
+) -> None:
+    """Writes the model folder beside its place and renames it."""
+    from llmforge.checkpoint.model_folder import write_model_folder
+
+    facts = {
+        "made_by": "pretrain",
+        "chat": False,
+        **{key: result[key] for key in ("steps", "tokens", "train_loss", "valid_loss", "valid_bits_per_byte")},
+    }
+    temp = folder.temporary("model")
+    try:
+        tokenizer = data.tokenizer
+        stop_ids = sorted(tokenizer.stop_ids)
+        write_model_folder(temp, model, model.config, data.tokenizer_folder, facts=facts, stop_ids=stop_ids)
+        folder.publish(temp, "model", made_from=data.digests, seeds={"seed": config.seed}, facts=facts)
+    except BaseException:
+        folder.discard(temp)
+        raise
+
+
+def _summary(result: dict[str, Any]) -> str:
+    lines = [f"model: {result['model']} ({result['parameters']:,} parameters)"]
+    lines.append(
+        f"{result['steps']:,} steps, {result['tokens']:,} tokens ({result['epochs']} epochs) "
+        f"in {duration(result['seconds'])}"
+    )
+    if result["valid_loss"] is not None:
+        before, after = result["untrained_bits_per_byte"], result["valid_bits_per_byte"]
+        bits = "" if before is None or after is None else f", {before:.3f} -> {after:.3f} bits a byte"
+        lines.append(f"held-out loss {result['valid_loss']:.4f}{bits}")
+    if result["best_step"] is not None:
+        lines.append(f"stopped early: the weights are those of step {result['best_step']}, the best on held-out text")
+    return "\n".join(lines)
+
+
+def preview(config: PretrainConfig) -> dict[str, object]:
+    """What would be read and written; raises as `run` does when an input is not there."""
+    from llmforge.tokens.folder import TokenFolder
+
+    paths = [source.path for source in config.data.sources] + ([config.data.valid] if config.data.valid else [])
+    folders = [TokenFolder.open(path) for path in paths]
+    shape = model_config(config, folders[0].vocab_size)
+    output = Path(config.output_dir)
+    reads = [str(folder.path) for folder in folders] + ([config.init_from] if config.init_from else [])
+    states = max(2, config.train.keep_last) * _STATE_BYTES_A_PARAMETER * shape.num_parameters
+    return {
+        "reads": reads,
+        "writes": [str(output / "model"), str(output / "checkpoints")],
+        "bytes": 4 * shape.num_parameters + states,
+        "parameters": shape.num_parameters,
+    }
+
+
+def inputs_fingerprint(config: PretrainConfig) -> dict[str, str]:
+    """The digests of the token folders, and of the model to go on from."""
+    from llmforge.stages.pretrain_data import digests
+
+    return digests(config)

@@ -1,0 +1,197 @@
+"""The text side of `pretrain`: token folders opened and checked, batches, validation, and samples within the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmforge.errors import DataError, UsageError
+from llmforge.tokens.folder import TokenFolder, TokenSplit
+
+if TYPE_CHECKING:
+    from llmforge.model.transformer import Transformer
+    from llmforge.runtime.run_folder import RunFolder
+    from llmforge.stages.pretrain import PretrainConfig
+    from llmforge.tokenizer.tokenizer import Tokenizer
+    from llmforge.tokens.loader import WindowBatches
+    from llmforge.training.assemble import Bench
+    from llmforge.training.loop_parts import StepInfo
+    from llmforge.training.validation import WindowValidation
+
+SAMPLES = "samples.jsonl"
+_SAMPLE_TOKENS = 48
+_SAMPLES = 3
+
+
+@dataclass(frozen=True)
+class PretrainData:
+    """The opened sources, what is held out, and the digests of all of it."""
+
+    folders: tuple[TokenFolder, ...]
+    train: tuple[TokenSplit, ...]
+    valid: tuple[TokenSplit, ...]
+    digests: dict[str, str]
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids of the tokenizer that all of it was made with."""
+        return self.folders[0].vocab_size
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """The tokenizer that travels with the tokens."""
+        return self.folders[0].tokenizer_folder
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """It, loaded."""
+        from llmforge.tokenizer.tokenizer import Tokenizer
+
+        return Tokenizer.load(self.tokenizer_folder)
+
+    @property
+    def train_tokens(self) -> int:
+        """Tokens to train on, all sources together."""
+        return sum(split.num_tokens for split in self.train)
+
+    def batches(self, config: PretrainConfig, rows: int) -> WindowBatches:
+        """The run's batches as a function of the step.
+
+        Raises:
+            DataError: a source is shorter than one window.
+        """
+        from llmforge.tokens.loader import WindowBatches
+
+        sources = [
+            (split, source.weight, source.max_repetition)
+            for split, source in zip(self.train, config.data.sources, strict=True)
+        ]
+        return WindowBatches(sources, config.data.seq_len, rows, config.seed, config.data.document_mask)
+
+    def check_enough(self, batches: WindowBatches, steps: int | None) -> None:
+        """Raises DataError when max_repetition ends the data before the run."""
+        if steps is not None and batches.max_steps is not None and batches.max_steps < steps:
+            raise DataError(
+                f"the run has {steps} steps and max_repetition ends the data after {batches.max_steps}",
+                "data.sources",
+                "raise max_repetition, shorten the run or add text",
+            )
+
+
+def open_data(config: PretrainConfig) -> PretrainData:
+    """Opens all token folders of a config.
+
+    Raises:
+        DataError: one is missing, holds no tokens, or was made with another tokenizer than the first.
+        DamagedError: a file of one was cut or changed.
+    """
+    folders = tuple(TokenFolder.open(source.path) for source in config.data.sources)
+    held_out = TokenFolder.open(config.data.valid) if config.data.valid else None
+    for folder in (*folders, *([held_out] if held_out else [])):
+        if folder.tokenizer_digest != folders[0].tokenizer_digest:
+            what = f"these tokens and those of {folders[0].path} were made with different tokenizers"
+            raise DataError(what, folder.path, "run llmforge tokenize with one tokenizer")
+    train = tuple(folder.split("train") for folder in folders)
+    if held_out is not None:
+        valid: tuple[TokenSplit, ...] = (held_out.split("valid" if "valid" in held_out.split_names else "train"),)
+    else:
+        valid = tuple(folder.split("valid") for folder in folders if "valid" in folder.split_names)
+    return PretrainData(folders, train, tuple(s for s in valid if s.num_tokens > 1), digests(config))
+
+
+def digests(config: PretrainConfig) -> dict[str, str]:
+    """Name of each input -> the digest that stands for it."""
+    from llmforge.checkpoint.model_folder import find_model
+    from llmforge.runtime.files import digest_file
+    from llmforge.runtime.manifest import NAME, manifest_digest
+
+    found: dict[str, str] = {}
+    for source in config.data.sources:
+        if source.name in found:
+            raise UsageError(f"two sources are called {source.name}", "data.sources", "give each its own name")
+        found[source.name] = manifest_digest(source.path, "tokens")
+    if config.data.valid:
+        found["valid split"] = manifest_digest(config.data.valid, "tokens")
+    if config.init_from:
+        folder = find_model(config.init_from)
+        if (folder / NAME).is_file():
+            found["init_from"] = manifest_digest(folder, "model")
+        else:
+            weights = sorted(folder.glob("*.safetensors"))
+            found["init_from"] = " ".join(digest_file(path) for path in [folder / "config.json", *weights])
+    return found
+
+
+def make_validation(config: PretrainConfig, data: PretrainData, bench: Bench) -> Callable[[], WindowValidation] | None:
+    """What measures the loss on held-out text; None when nothing is held out."""
+    from llmforge.tokens.loader import ValidWindows
+    from llmforge.training.validation import WindowValidation
+
+    if not data.valid:
+        bench.console.warn("nothing is held out: there will be no valid_loss (tokenize a corpus with a valid split)")
+        return None
+
+    def windows(limit: int | None) -> list[ValidWindows]:
+        return [
+            ValidWindows(
+                split,
+                config.data.seq_len,
+                config.train.micro_batch_size,
+                None if limit is None else max(1, limit // len(data.valid)),
+                document_mask=config.data.document_mask,
+                bos_id=data.tokenizer.bos_id,
+                token_bytes=data.tokenizer.token_bytes,
+            )
+            for split in data.valid
+        ]
+
+    return lambda: WindowValidation(windows(None), windows(config.train.eval_tokens), bench.world, bench.device)
+
+
+def make_observers(
+    config: PretrainConfig, data: PretrainData, model: Transformer, folder: RunFolder, step: int
+) -> Sequence[Callable[[StepInfo], None]]:
+    """The observer that writes samples.jsonl, where samples are asked for; lines of steps after `step` are removed."""
+    every = config.train.sample_every
+    path = folder.path / SAMPLES
+    if not folder.passive and path.exists():
+        _cut(path, step)
+    if every is None or folder.passive or config.parallel.strategy == "fsdp2":
+        return ()
+
+    def sample(info: StepInfo) -> None:
+        if info.step % every == 0 or info.last:
+            lines = [json.dumps({"step": info.step, **row}, ensure_ascii=False) for row in _samples(data, model)]
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write("".join(line + "\n" for line in lines))
+
+    return (sample,)
+
+
+def _cut(path: Path, step: int) -> None:
+    from llmforge.runtime.files import write_atomic
+
+    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
+    write_atomic(path, "".join(line + "\n" for line in kept))
+
+
+def _samples(data: PretrainData, model: Transformer) -> list[dict[str, object]]:
+    """Beginnings of held-out documents (of the training text where nothing is held out), continued."""
+    from llmforge.inference.generate import generate
+    from llmforge.inference.settings import SamplingSettings
+
+    split = (data.valid or data.train)[0]
+    prompts = []
+    for number in range(min(_SAMPLES, split.num_documents)):
+        document = split.document(number * split.num_documents // _SAMPLES)
+        prompts.append(split.stream(document.start, min(8, document.length)).tolist())
+    room = model.config.max_position_embeddings - 8
+    settings = SamplingSettings(max_new_tokens=max(1, min(_SAMPLE_TOKENS, room)), temperature=0.8, top_k=50)
+    return [
+        {"prompt": data.tokenizer.decode(prompt), "text": answer.text}
+        for prompt, answer in zip(prompts, generate(model, data.tokenizer, prompts, settings), strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""Training: the objective, the schedule, the optimizers, and the one loop."""

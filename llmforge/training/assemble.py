@@ -1,0 +1,195 @@
+"""From settings to a trainer: what pre-training and fine-tuning do alike before the loop begins.
+
+`Recipe` is the part of their configs that they share; `Bench` the machine as this process sees it. Knows no model: the
+stage builds it and says each parameter's role.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from llmforge.errors import UsageError
+from llmforge.runtime.console import Console
+from llmforge.runtime.device import (
+    DTYPES,
+    DeviceName,
+    PrecisionName,
+    be_deterministic,
+    choose_device,
+    choose_dtype,
+    keep_freed_memory,
+    peak_rate,
+    share_cores,
+)
+from llmforge.runtime.distributed import World, process_group, world_of_environment
+from llmforge.runtime.run_folder import RunFolder
+from llmforge.tokens.batch import Batch
+from llmforge.training.horizon import Horizon
+from llmforge.training.loop_parts import Loop, StepInfo, Validation
+from llmforge.training.optimizer import Optimizer
+from llmforge.training.parallel import Parallel, choose_compile, choose_strategy, compile_objective
+from llmforge.training.settings import OptimizerSettings, ParallelSettings, SchedulerSettings, TrainSettings
+from llmforge.training.state import Saved, find_state
+from llmforge.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train, whatever is trained."""
+
+    train: TrainSettings
+    optimizer: OptimizerSettings
+    scheduler: SchedulerSettings
+    parallel: ParallelSettings
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The machine as this process sees it."""
+
+    world: World
+    device: torch.device
+    console: Console
+
+
+@contextmanager
+def open_bench(name: DeviceName, deterministic: bool | Literal["auto"], console: Console) -> Iterator[Bench]:
+    """Chooses the device, joins the other processes and sets what holds for the whole process.
+
+    `deterministic: auto` is true on a CPU, where it costs nothing.
+
+    Raises:
+        MachineError: the machine has no such device.
+    """
+    world = world_of_environment()
+    device = choose_device(name, world.local_rank)
+    keep_freed_memory()
+    share_cores(world.local_size)
+    be_deterministic(device.type == "cpu" if deterministic == "auto" else deterministic)
+    with process_group(world):
+        yield Bench(world, device, console)
+
+
+def make_horizon(recipe: Recipe, batch_rows: int, row_tokens: int, epoch_rows: int) -> Horizon:
+    """The run's end: a number of steps, counted from tokens or epochs where they are given, or a time."""
+    train = recipe.train
+    if train.max_minutes is not None:
+        return Horizon(recipe.scheduler, seconds=train.max_minutes * 60)
+    if train.max_steps is not None:
+        return Horizon(recipe.scheduler, steps=train.max_steps)
+    if train.max_tokens is not None:
+        return Horizon(recipe.scheduler, steps=max(1, math.ceil(train.max_tokens / (batch_rows * row_tokens))))
+    assert train.num_epochs is not None
+    return Horizon(recipe.scheduler, steps=max(1, math.ceil(train.num_epochs * epoch_rows / batch_rows)))
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained on what: the run's folder, its resolved config, digests of its data, batches, length."""
+
+    run: RunFolder
+    recipe: Recipe
+    config: dict[str, object]
+    data: dict[str, str]
+    batches: Callable[[int], Batch]
+    horizon: Horizon
+    row_tokens: int
+    batch_rows: int
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins: a saved state or nothing, and what its `auto` settings mean."""
+
+    saved: Saved | None
+    dtype: torch.dtype
+    compiled: bool
+
+
+def find_start(job: Job, bench: Bench, precision: PrecisionName, resume: str, flops_per_token: float) -> Start:
+    """Looks for a state to go on from, and resolves `precision: auto` and `compile: auto` once for the whole run.
+
+    Raises:
+        UsageError, DataError, DamagedError: as `find_state`.
+        MachineError: the machine cannot compute so.
+    """
+    saved, notes = find_state(job.run.path, resume, job.config, job.data, job.horizon, bench.world)
+    for note in notes:
+        bench.console.warn(note)
+        job.run.log(note)
+    if saved is not None:
+        dtype, compiled = DTYPES[str(saved.choices["precision"])], bool(saved.choices["compile"])
+        _say(job, bench, f"going on from step {saved.step} ({saved.path})")
+        return Start(saved, dtype, compiled)
+    dtype, why = choose_dtype(precision, bench.device)
+    name = str(bench.world.agree(_precision_name(dtype)))
+    _say(job, bench, f"{name} on {bench.device.type} ({why})")
+    flops = None if job.horizon.steps is None else flops_per_token * job.horizon.steps * job.batch_rows * job.row_tokens
+    compiled, why = choose_compile(job.recipe.train.compile, bench.device, flops, job.horizon.seconds)
+    _say(job, bench, ("compiling, which takes about half a minute: " if compiled else "not compiled: ") + why)
+    return Start(None, DTYPES[name], compiled)
+
+
+def _say(job: Job, bench: Bench, text: str) -> None:
+    bench.console.say(text)
+    job.run.log(text)
+
+
+def _precision_name(dtype: torch.dtype) -> str:
+    return next(name for name, value in DTYPES.items() if value == dtype)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is trained: the objective, each parameter's role, and FLOP a token (forward and backward)."""
+
+    objective: nn.Module
+    roles: Mapping[str, str]
+    flops_per_token: float
+
+
+def make_trainer(
+    job: Job,
+    bench: Bench,
+    start: Start,
+    trained: Trained,
+    validation: Callable[[], Validation] | None = None,
+    observers: Sequence[Callable[[StepInfo], None]] = (),
+) -> Trainer:
+    """Wraps the objective for this machine and puts the loop's parts together.
+
+    Raises:
+        UsageError: fewer rows in a batch than processes, or a strategy that does not go with their number.
+    """
+    world, device, recipe = bench.world, bench.device, job.recipe
+    if job.batch_rows < world.size:
+        raise UsageError(
+            f"a batch of {job.batch_rows} rows cannot be shared by {world.size} processes",
+            hint="raise train.global_batch_size",
+        )
+    objective = trained.objective.to(device)
+    strategy = choose_strategy(recipe.parallel, world, objective, device)
+    if start.compiled:
+        compile_objective(objective)
+    parallel = Parallel(objective, strategy, world, device)
+    loop = Loop(
+        train=recipe.train,
+        world=world,
+        device=device,
+        console=bench.console,
+        config=job.config,
+        data=job.data,
+        choices={"precision": _precision_name(start.dtype), "compile": start.compiled, "strategy": strategy},
+        flops_per_token=trained.flops_per_token,
+        peak=peak_rate(device, start.dtype),
+    )
+    optimizer = Optimizer(parallel.model, trained.roles, recipe.optimizer)
+    made = validation() if validation is not None else None
+    return Trainer(parallel, job.batches, optimizer, job.horizon, loop, job.run, made, observers)

@@ -1,0 +1,68 @@
+"""What the loop takes and gives: settings and surroundings, a validation, what observers learn, and the result.
+
+Knows no model and no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from llmforge.runtime.console import Console
+from llmforge.runtime.distributed import World
+from llmforge.training.parallel import Parallel
+from llmforge.training.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """What an observer learns after a step (step 0: before the first). `figures` are those of this step's line."""
+
+    step: int
+    tokens: int
+    last: bool
+    figures: Mapping[str, object]
+
+
+class Validation(Protocol):
+    """Figures on held-out data, `valid_loss` among them; `whole` is asked for at the end of the run."""
+
+    whole_factor: float
+
+    def __call__(self, objective: Parallel, whole: bool) -> dict[str, object]:
+        """Every process calls it and gets the same figures."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What the loop needs beside its parts: settings, machine, and what is written into every state."""
+
+    train: TrainSettings
+    world: World
+    device: torch.device
+    console: Console
+    # the run's resolved config, digests of its data, and what its `auto` settings were resolved to
+    config: dict[str, object]
+    data: dict[str, str]
+    choices: dict[str, object]
+    flops_per_token: float
+    peak: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What came out: `figures` of the last validation, `untrained` of the one before the first step."""
+
+    steps: int
+    tokens: int
+    train_loss: float | None
+    figures: Mapping[str, Any]
+    untrained: Mapping[str, Any]
+    tokens_per_second: float | None
+    compile_seconds: float
+    peak_memory_bytes: int
+    best_step: int | None
+    seconds: float

@@ -1,0 +1,139 @@
+"""What a step leaves behind, kept on the device until it is time to look: losses, norms, seconds, rates.
+
+A `Window` gathers the steps between two lines of metrics.jsonl; its tensors are read once, at its end. Knows no model.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmforge.errors import DataError
+
+# steps in a row whose loss or gradient was not finite, after which a run gives up
+MAX_NOT_FINITE = 3
+_RECENT = 50
+
+
+def mfu(tokens_per_second: float, flops_per_token: float, peak: float | None, processes: int) -> float | None:
+    """Model FLOP utilisation: tokens/s x FLOP/token over what the processes' devices could do; None where unknown.
+
+    FLOP a token are 6 x matmul parameters + 12·L·D·T (https://arxiv.org/abs/2204.02311, appendix B).
+    """
+    return tokens_per_second * flops_per_token / (peak * processes) if peak else None
+
+
+class Clock:
+    """Seconds of the run, with those that steps took apart from the rest (validations, saves, samples)."""
+
+    def __init__(self, before: float = 0.0) -> None:
+        self.before = before
+        self._start = time.perf_counter()
+        self._aside = 0.0
+        self._recent: deque[float] = deque(maxlen=_RECENT)
+        self._step_start = self._start
+        self.first_step: float | None = None
+        self.steps = 0
+
+    def elapsed(self) -> float:
+        """Seconds of the run, those before a resume included."""
+        return self.before + time.perf_counter() - self._start
+
+    def working(self) -> float:
+        """Seconds of this process's life that went into steps."""
+        return time.perf_counter() - self._start - self._aside
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Around what is not a step."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._aside += time.perf_counter() - start
+
+    def step_begins(self) -> None:
+        """The start of a step."""
+        self._step_start = time.perf_counter()
+
+    def step_ends(self) -> None:
+        """The end of a step; the first one, which warms up and compiles, is kept apart."""
+        seconds = time.perf_counter() - self._step_start
+        self.steps += 1
+        if self.first_step is None:
+            self.first_step = seconds
+        else:
+            self._recent.append(seconds)
+
+    @property
+    def step_seconds(self) -> float | None:
+        """Mean seconds of the last steps."""
+        return statistics.fmean(self._recent) if self._recent else None
+
+    def pace(self) -> float | None:
+        """Seconds that a step takes, its part of validations and saves included."""
+        return None if self.step_seconds is None else self.step_seconds + self._aside / max(1, self.steps)
+
+
+@dataclass
+class Window:
+    """Steps since the last line of metrics.jsonl: (summed loss, gradient norm, finite) of each and its token count."""
+
+    read: list[tuple[float, float, bool, int]] = field(default_factory=list)
+    pending: list[tuple[Tensor, Tensor, Tensor, int]] = field(default_factory=list)
+    # steps in a row that were not applied, over the windows
+    not_finite: int = 0
+
+    def add(self, loss: Tensor, norm: Tensor, finite: Tensor, trained: int) -> None:
+        """Keeps a step's figures where they are."""
+        self.pending.append((loss, norm, finite, trained))
+
+    def gather(self, step: int) -> None:
+        """Reads what is on the device; `step` is the number of steps done.
+
+        Raises:
+            DataError: too many steps in a row were not finite.
+        """
+        if not self.pending:
+            return
+        figures = torch.stack([torch.stack([a.float(), b.float(), c.float()]) for a, b, c, _ in self.pending]).tolist()
+        for (loss, norm, finite), (_, _, _, trained) in zip(figures, self.pending, strict=True):
+            self.read.append((loss, norm, bool(finite), trained))
+            self.not_finite = 0 if finite else self.not_finite + 1
+        self.pending.clear()
+        if self.not_finite >= MAX_NOT_FINITE:
+            first = step - self.not_finite + 1
+            raise DataError(
+                f"the loss or the gradient was not finite at steps {first} to {step}; none of them was applied",
+                hint="lower optimizer.lr or set train.max_grad_norm; the last saved state is intact",
+            )
+
+    def close(self) -> dict[str, object]:
+        """The window's mean loss a token and last gradient norm; then it begins anew."""
+        good = [entry for entry in self.read if entry[2]]
+        found: dict[str, object] = {}
+        if good:
+            found["loss"] = sum(entry[0] for entry in good) / max(1, sum(entry[3] for entry in good))
+            found["grad_norm"] = good[-1][1]
+        if len(good) < len(self.read):
+            found["steps_not_applied"] = len(self.read) - len(good)
+        self.read.clear()
+        return found
+
+    def saved(self) -> dict[str, object]:
+        """The window as JSON values; `gather` must have been called. Infinities do not stand in JSON."""
+        rows = [[loss, norm, True, n] if ok else [0.0, 0.0, False, n] for loss, norm, ok, n in self.read]
+        return {"read": rows, "not_finite": self.not_finite}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Takes up what `saved` gave."""
+        self.read = [(float(loss), float(norm), bool(ok), int(n)) for loss, norm, ok, n in saved["read"]]
+        self.not_finite = int(saved["not_finite"])

@@ -1,0 +1,132 @@
+"""Muon: momentum whose update is made orthogonal, so that every direction of a matrix learns at the same rate.
+
+Keller Jordan et al., https://kellerjordan.github.io/posts/muon/; the iteration is Polar Express
+(https://arxiv.org/abs/2505.16932), the rows are evened out as in NorMuon (https://arxiv.org/abs/2510.05491).
+Takes 2-D parameters only; knows no schedule and no model. Matrices of one shape are worked on together.
+
+Dimensions: K matrices, R rows (outputs), C columns (inputs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+# Each row is the best odd polynomial (a, b, c) of degree 5 for where the singular values stand by then, computed for
+# singular values from 1e-3 on, with a safety factor of 1.02 (Polar Express, algorithm 1).
+POLAR_EXPRESS = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+SAFETY = 1.02
+MOMENTUM_START = 0.85
+MOMENTUM_STEPS = 300
+ROW_BETA = 0.95
+_TINY = 1e-10
+
+
+def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """(K, R, C) -> the nearest semi-orthogonal matrices U V^T of each U S V^T, about (singular values .9 to 1.1)."""
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    norm = x.float().norm(dim=(-2, -1), keepdim=True)
+    x = (x / (norm * SAFETY + 1e-7)).to(dtype).contiguous()
+    for a, b, c in POLAR_EXPRESS:
+        gram = x @ x.mT  # (K, R, R)
+        poly = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, poly, x, beta=a)  # (K, R, C)
+    return x.mT if tall else x
+
+
+def even_out(updates: Tensor, variance: Tensor, weight: Tensor | float) -> Tensor:
+    """Divides each row (each column where there are more) by its own running size; the whole keeps its norm.
+
+    updates (K, R, C) fp32; variance (K, R, 1) or (K, 1, C) is moved towards this step's by `weight`, in place.
+    """
+    along = -1 if updates.shape[-2] >= updates.shape[-1] else -2
+    mean = updates.square().mean(dim=along, keepdim=True)
+    variance.lerp_(mean, weight)
+    scale = variance.clamp_min(_TINY).rsqrt()
+    before = mean.sum(dim=(-2, -1), keepdim=True)
+    after = (mean * scale.square()).sum(dim=(-2, -1), keepdim=True)
+    return updates * (scale * (before / after.clamp_min(_TINY)).sqrt())
+
+
+def variance_shape(rows: int, columns: int) -> tuple[int, int]:
+    """The shape of what `even_out` keeps for one matrix."""
+    return (rows, 1) if rows >= columns else (1, columns)
+
+
+def momentum_at(update: int, top: float) -> float:
+    """From .85 up to `top`, over the first 300 updates."""
+    low = min(MOMENTUM_START, top)
+    return low + (top - low) * min(1.0, update / MOMENTUM_STEPS)
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def _as(update: Tensor, like: Tensor) -> Tensor:
+    if isinstance(like, DTensor):
+        return distribute_tensor(update, like.device_mesh, like.placements)
+    return update
+
+
+class Muon:
+    """Updates a set of matrices; state by name: `momentum` (like the parameter) and `variance`."""
+
+    def __init__(self, parameters: dict[str, Tensor], momentum: float, weight_decay: float) -> None:
+        assert all(value.ndim == 2 for value in parameters.values()), "Muon takes matrices"
+        self.parameters, self.momentum, self.weight_decay = parameters, momentum, weight_decay
+        self.moments = {name: torch.zeros_like(value) for name, value in parameters.items()}
+        self.variances = {
+            name: torch.zeros(variance_shape(*value.shape), dtype=torch.float32, device=value.device)
+            for name, value in parameters.items()
+        }
+        self.updates = 0
+        shapes: dict[tuple[int, ...], list[str]] = {}
+        for name, value in parameters.items():
+            shapes.setdefault(tuple(value.shape), []).append(name)
+        self._groups = list(shapes.values())
+
+    @torch.no_grad()
+    def step(self, rate: float, finite: Tensor) -> None:
+        """One update of every matrix that has a gradient, at `rate` times sqrt(max(1, R / C)).
+
+        Where `finite` (a bool on the device) is false nothing changes.
+        """
+        momentum = momentum_at(self.updates, self.momentum)
+        for names in self._groups:
+            named = [name for name in names if self.parameters[name].grad is not None]
+            if named:
+                self._update(named, rate, momentum, finite)
+        self.updates += 1
+
+    def _update(self, names: Sequence[str], rate: float, momentum: float, finite: Tensor) -> None:
+        parameters = [self.parameters[name] for name in names]
+        applied = finite.to(torch.float32)
+        directions = []
+        for name, parameter in zip(names, parameters, strict=True):
+            assert parameter.grad is not None
+            grad = _whole(torch.where(finite, parameter.grad, 0.0))
+            moment = _whole(self.moments[name])
+            moment = moment.lerp(grad, applied * (1 - momentum))
+            self.moments[name] = _as(moment, parameter)
+            directions.append(grad.lerp(moment, momentum))  # Nesterov
+        update = orthogonalize(torch.stack(directions)).float()  # (K, R, C)
+        variance = torch.stack([self.variances[name] for name in names])
+        update = even_out(update, variance, applied * (1 - ROW_BETA)) * applied
+        rows, columns = parameters[0].shape
+        size = rate * max(1.0, rows / columns) ** 0.5
+        for index, (name, parameter) in enumerate(zip(names, parameters, strict=True)):
+            self.variances[name] = variance[index]
+            if self.weight_decay:
+                parameter.mul_(1 - rate * self.weight_decay * applied)
+            parameter.add_(_as(update[index], parameter), alpha=-size)

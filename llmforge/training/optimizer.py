@@ -1,0 +1,118 @@
+"""One optimizer for a run: Muon for the matrices and AdamW for the rest, or AdamW for all; state by parameter name.
+
+Takes parameters with their roles (`matrix`, `embedding`, `head`, `vector`) from the caller; knows no model and no
+schedule: the share of the full rates comes with every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from llmforge.training.muon import Muon
+from llmforge.training.settings import OptimizerSettings
+
+_ADAM_TENSORS = ("exp_avg", "exp_avg_sq", "step")
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are trained, by name; a tied one once."""
+    return {name: value for name, value in model.named_parameters() if value.requires_grad}
+
+
+class Optimizer:
+    """Steps all trained parameters at `factor` times their rates."""
+
+    def __init__(self, model: nn.Module, roles: Mapping[str, str], settings: OptimizerSettings) -> None:
+        assert settings.lr is not None and settings.betas is not None and settings.weight_decay is not None
+        self.settings, self.rate, self.decay = settings, settings.lr, settings.weight_decay
+        self.parameters = trainable(model)
+        matrices = {name for name in self.parameters if settings.name == "muon" and roles[name] == "matrix"}
+        self.muon = None
+        if matrices:
+            assert settings.momentum is not None
+            self.muon = Muon({name: self.parameters[name] for name in sorted(matrices)}, settings.momentum, self.decay)
+        groups = self._groups({name: roles[name] for name in self.parameters if name not in matrices})
+        self.adam = None
+        if groups:
+            self.adam = torch.optim.AdamW(groups, lr=self.rate, betas=settings.betas, eps=settings.eps, fused=True)
+
+    def _groups(self, roles: dict[str, str]) -> list[dict[str, Any]]:
+        chosen = self.settings
+        ratios: dict[str, float | None] = dict.fromkeys(roles.values(), 1.0)
+        if chosen.name == "muon":
+            ratios |= {
+                "embedding": chosen.embedding_lr_ratio,
+                "head": chosen.head_lr_ratio,
+                "vector": chosen.vector_lr_ratio,
+            }
+        groups = []
+        for role in sorted(set(roles.values())):
+            members = [self.parameters[name] for name in roles if roles[name] == role]
+            decay = 0.0 if role == "vector" else self.decay
+            groups.append({"params": members, "ratio": ratios[role], "weight_decay": decay})
+        return groups
+
+    def step(self, factor: float, finite: Tensor) -> None:
+        """One update; where `finite` (a bool on the parameters' device) is false, none."""
+        if finite.device.type == "cpu" and not bool(finite):
+            return
+        if self.muon is not None:
+            self.muon.step(self.rate * factor, finite)
+        if self.adam is not None:
+            for group in self.adam.param_groups:
+                group["lr"] = self.rate * factor * group["ratio"]
+            # The fused kernels leave everything as it is where found_inf is 1, without asking the host.
+            self.adam.found_inf = None if finite.device.type == "cpu" else 1.0 - finite.to(torch.float32)  # type: ignore[attr-defined]
+            self.adam.step()
+
+    def zero_grad(self) -> None:
+        """Forgets the gradients."""
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
+        """All tensors by name and kind, whole on every process, and the counts."""
+        tensors: dict[str, Tensor] = {}
+        if self.muon is not None:
+            tensors |= {f"{name}.momentum": whole(value) for name, value in self.muon.moments.items()}
+            tensors |= {f"{name}.variance": value for name, value in self.muon.variances.items()}
+        for name, parameter in self.parameters.items():
+            for kind, value in (self.adam.state.get(parameter, {}) if self.adam is not None else {}).items():
+                tensors[f"{name}.{kind}"] = whole(value)
+        return tensors, {"updates": self.muon.updates if self.muon is not None else 0}
+
+    def load(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Puts back what `state` gave."""
+        if self.muon is not None:
+            self.muon.updates = int(meta["updates"])
+            for name, parameter in self.muon.parameters.items():
+                self.muon.moments[name] = like(tensors[f"{name}.momentum"], parameter)
+                self.muon.variances[name] = tensors[f"{name}.variance"].to(parameter.device)
+        if self.adam is None:
+            return
+        for group in self.adam.param_groups:
+            names = {id(value): name for name, value in self.parameters.items()}
+            for parameter in group["params"]:
+                name = names[id(parameter)]
+                kept = {kind: tensors[f"{name}.{kind}"] for kind in _ADAM_TENSORS if f"{name}.{kind}" in tensors}
+                if kept:
+                    step = kept.pop("step").to(parameter.device, torch.float32)
+                    self.adam.state[parameter] = {"step": step, **{k: like(v, parameter) for k, v in kept.items()}}
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The whole of a tensor that processes hold shares of; every process must call it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def like(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """A copy of `tensor` that lies on the device, or in the shares, of `parameter`."""
+    moved = tensor.to(parameter.device, copy=True)
+    if isinstance(parameter, DTensor):
+        return distribute_tensor(moved, parameter.device_mesh, parameter.placements)
+    return moved

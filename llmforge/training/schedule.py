@@ -1,0 +1,59 @@
+"""The share of the full learning rate at each step: pure functions of the step and of where the run turns and ends.
+
+Steps count from 0; the factor at `step` is the one that the update number step + 1 is made with, so the first update of
+a warm-up of W steps has 1/W and the last one before the horizon has what is left just before zero.
+"""
+
+from __future__ import annotations
+
+import math
+
+from llmforge.training.settings import SchedulerSettings
+
+
+def warmup(step: int, steps: int) -> float:
+    """1/W, 2/W, ... 1: linear over the first `steps` updates."""
+    return min(1.0, (step + 1) / steps) if steps else 1.0
+
+
+def linear(step: int, start: int, end: int, floor: float = 0.0) -> float:
+    """1 until `start`, then straight down; `floor` at `end` and after it."""
+    return 1.0 - (1.0 - floor) * _share(step, start, end)
+
+
+def cosine(step: int, start: int, end: int, floor: float = 0.0) -> float:
+    """1 until `start`, then half a cosine down to `floor` at `end` (https://arxiv.org/abs/1608.03983)."""
+    return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * _share(step, start, end)))
+
+
+def _share(step: int, start: int, end: int) -> float:
+    return 0.0 if step < start else 1.0 if step >= end else (step - start) / (end - start)
+
+
+def warmup_steps(settings: SchedulerSettings, horizon: int | None) -> int:
+    """Updates of the warm-up; never more than the run has."""
+    if settings.warmup_ratio is not None:
+        assert horizon is not None, "a warm-up ratio needs a known number of steps"
+        return round(settings.warmup_ratio * horizon)
+    steps = settings.warmup_steps or 0
+    return steps if horizon is None else min(steps, horizon)
+
+
+def decay_start(settings: SchedulerSettings, horizon: int) -> int:
+    """The step from which the rates fall."""
+    rising = warmup_steps(settings, horizon)
+    if settings.name == "wsd":
+        return max(rising, horizon - round((settings.decay_ratio or 0.0) * horizon))
+    return rising
+
+
+def factor(settings: SchedulerSettings, step: int, start: int | None, horizon: int | None) -> float:
+    """What every rate is multiplied with at `step`, when rates fall from `start` on to the run's end at `horizon`.
+
+    Both are None while a budget in minutes has not come to the decay yet.
+    """
+    rising = warmup(step, warmup_steps(settings, horizon))
+    if settings.name == "constant" or start is None or horizon is None:
+        return rising
+    shape = cosine if settings.name == "cosine" else linear
+    return rising * shape(step, start, horizon, settings.min_lr_ratio)

@@ -1,0 +1,253 @@
+"""THE loop: pre-training, fine-tuning, adapters and preferences are other arguments to it.
+
+Takes an objective (a module that turns a batch into a summed loss), batches as a function of the step, an optimizer, a
+horizon, a run folder, a validation and observers; gives trained weights, metrics and saved states. Knows no model, no
+tokenizer and no file format. What is written is written by the first process only.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmforge.checkpoint.train_state import save_state
+from llmforge.errors import StopRequested
+from llmforge.runtime.console import Bar, duration
+from llmforge.runtime.device import peak_memory_bytes, synchronize
+from llmforge.runtime.distributed import World
+from llmforge.runtime.run_folder import RunFolder
+from llmforge.runtime.stop import StopSignals
+from llmforge.tokens.batch import Batch
+from llmforge.training.early_stopping import judge, put_back
+from llmforge.training.horizon import Horizon
+from llmforge.training.loop_parts import Loop, StepInfo, TrainResult, Validation
+from llmforge.training.metrics import Clock, Window, mfu
+from llmforge.training.optimizer import Optimizer, trainable, whole
+from llmforge.training.parallel import Parallel
+from llmforge.training.state import CHECKPOINTS, Progress, Saved, capture, restore
+from llmforge.training.validation import untrained
+
+
+@dataclass
+class Trainer:
+    """One run. `batches(step)` is the whole global batch of a step; each process takes its rows of it."""
+
+    objective: Parallel
+    batches: Callable[[int], Batch]
+    optimizer: Optimizer
+    schedule: Horizon
+    config: Loop
+    run: RunFolder
+    validation: Validation | None = None
+    observers: Sequence[Callable[[StepInfo], None]] = ()
+
+    progress: Progress = field(default_factory=Progress, init=False)
+    _window: Window = field(default_factory=Window, init=False)
+    _clock: Clock = field(default_factory=Clock, init=False)
+    _best: dict[str, Tensor] = field(default_factory=dict, init=False)
+    _rates: list[float] = field(default_factory=list, init=False)
+    _reserve: float = field(default=0.0, init=False)
+    _marked: tuple[float, int] = field(default=(0.0, 0), init=False)
+    _shown: int = field(default=0, init=False)
+
+    def train(self, saved: Saved | None = None) -> TrainResult:
+        """Runs to the horizon, from the start or from a saved state.
+
+        Raises:
+            StopRequested: a signal came; the state is saved and the same command goes on.
+            DataError: the loss or the gradient was not finite several steps in a row.
+        """
+        with StopSignals() as stop, self.config.console.progress("training", self.schedule.steps, "steps") as bar:
+            self._begin(saved, bar)
+            while not self._over(stop):
+                self._clock.step_begins()
+                batch = self.batches(self.progress.step)
+                loss = self._backward(batch)
+                norm, finite = self._clip(loss)
+                self.optimizer.step(self.schedule.factor(self.progress.step), finite)
+                self.optimizer.zero_grad()
+                self._count(batch, loss, norm, finite)
+                self._clock.step_ends()
+                self._report(bar)
+                self._evaluate_when_due()
+                self._save_when_due()
+            return self._finish()
+
+    def _begin(self, saved: Saved | None, bar: Bar) -> None:
+        """Starts anew, or takes everything back from a saved state."""
+        if saved is None:
+            self.run.truncate_metrics(0)
+            self.progress.untrained = self._validate(whole=False)
+        else:
+            self.progress, self._best = restore(saved, self.objective.model, self.optimizer, self.schedule)
+            self._window.restore(saved.meta["window"])
+            self.run.truncate_metrics(int(saved.meta["metrics_position"]))
+            self._clock = Clock(self.progress.elapsed)
+            self._reserve = float(saved.meta["reserve"])
+            bar.advance(self.progress.step)
+        self._marked = (self._clock.working(), self.progress.tokens)
+        self._shown = self.progress.step
+
+    def _over(self, stop: StopSignals) -> bool:
+        """Whether the run is at its end; leaves when asked to. All processes decide alike."""
+        clock, step = self._clock, self.progress.step
+        asked, elapsed, pace = self.config.world.largest([float(stop.requested), clock.elapsed(), clock.pace() or 0.0])
+        if asked:
+            self._save()
+            name = stop.signal_name or "a signal to another process"
+            raise StopRequested(
+                f"stopped by {name} after step {step}, state saved", self.run.path, "the same command goes on"
+            )
+        return self.progress.stopped_early or self.schedule.watch(step, elapsed, pace or None, self._reserve)
+
+    def _backward(self, batch: Batch) -> Tensor:
+        """Gradients of the batch's loss a trained token, over micro-batches and processes; returns the summed loss."""
+        scale = self.objective.gradient_factor / max(1, batch.num_trained)
+        total = torch.zeros((), device=self.config.device)
+        parts = micro_batches(batch, self.config.world, self.config.train.micro_batch_size)
+        for number, part in enumerate(parts):
+            with self.objective.synchronized(last=number == len(parts) - 1):
+                loss = self.objective(part.to(self.config.device))
+                (loss * scale).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return self.config.world.total(total)
+
+    def _clip(self, loss: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients' norm before they are cut to `max_grad_norm`, and whether norm and loss are finite."""
+        grads = [value.grad for value in self.optimizer.parameters.values() if value.grad is not None]
+        norm = whole(torch.nn.utils.get_total_norm(grads))
+        limit = self.config.train.max_grad_norm
+        if limit is not None:
+            share = (limit / (norm + 1e-6)).clamp(max=1.0)
+            torch._foreach_mul_(grads, share)
+        return norm, norm.isfinite() & loss.isfinite()
+
+    def _count(self, batch: Batch, loss: Tensor, norm: Tensor, finite: Tensor) -> None:
+        self.progress.step += 1
+        self.progress.tokens += batch.input_ids.numel()
+        self._window.add(loss, norm, finite, batch.num_trained)
+
+    def _report(self, bar: Bar) -> None:
+        """A line of metrics.jsonl every `log_every` steps; the only place where the loop waits for the device."""
+        step = self.progress.step
+        if step % self.config.train.log_every == 0 or step == self.schedule.steps:
+            self._window.gather(step)
+            figures = self._figures()
+            self._write(figures)
+            left = self.schedule.seconds_left(step, self._clock.elapsed(), self._clock.pace())
+            note = f"loss {figures.get('loss', float('nan')):.3f}, {figures.get('tokens_per_second', 0):,.0f} tokens/s"
+            if self.schedule.steps is not None:
+                bar.set_total(self.schedule.steps)
+            bar.advance(step - self._shown, note + (f", {duration(left)} left" if left is not None else ""))
+            self._shown = step
+        last = step == self.schedule.steps
+        for observer in self.observers:
+            with self._clock.aside():
+                observer(StepInfo(step, self.progress.tokens, last, {}))
+
+    def _figures(self) -> dict[str, Any]:
+        """What the steps since the last line were like."""
+        working, before = self._clock.working(), self._marked
+        tokens, seconds = self.progress.tokens - before[1], max(working - before[0], 1e-9)
+        self._marked = (working, self.progress.tokens)
+        rate = tokens / seconds
+        self._rates.append(rate)
+        figures: dict[str, Any] = self._window.close()
+        self.progress.train_loss = figures.get("loss", self.progress.train_loss)
+        figures["lr"] = self.optimizer.rate * self.schedule.factor(self.progress.step - 1)
+        figures["tokens_per_second"] = round(rate, 1)
+        figures["step_seconds"] = self._clock.step_seconds or self._clock.first_step
+        share = mfu(rate, self.config.flops_per_token, self.config.peak, self.config.world.size)
+        if share is not None:
+            figures["mfu"] = round(share, 4)
+        figures["memory_bytes"] = peak_memory_bytes(self.config.device)
+        return figures
+
+    def _write(self, figures: Mapping[str, object]) -> None:
+        self.run.metrics({"step": self.progress.step, "tokens": self.progress.tokens, **figures})
+
+    def _validate(self, whole: bool) -> dict[str, Any]:
+        """Figures on held-out data, written as a line of metrics.jsonl."""
+        if self.validation is None:
+            return {}
+        synchronize(self.config.device)
+        with self._clock.aside():
+            start = self._clock.elapsed()
+            figures = self.validation(self.objective, whole)
+            seconds = self._clock.elapsed() - start
+        if not whole:
+            self._reserve = seconds * self.validation.whole_factor
+        self._write(figures | ({"whole_split": True} if whole else {}))
+        return figures
+
+    def _evaluate_when_due(self) -> None:
+        every, step = self.config.train.eval_every, self.progress.step
+        if every is None or step % every or step == self.schedule.steps or self.validation is None:
+            return
+        figures = self.progress.newest = self._validate(whole=False)
+        self.config.console.detail(f"step {step}: valid_loss {figures['valid_loss']:.4f}")
+        if self.config.train.early_stopping is not None:
+            found = judge(self.progress, self.config.train.early_stopping, float(figures["valid_loss"]))
+            if found:
+                self._best = {n: whole(v.detach()).clone() for n, v in trainable(self.objective.model).items()}
+
+    def _save_when_due(self) -> None:
+        every, step = self.config.train.save_every, self.progress.step
+        if (every is not None and step % every == 0) or step == self.schedule.steps or self.progress.stopped_early:
+            self._save()
+
+    def _save(self) -> None:
+        """Writes the whole state; every process takes part, the first one writes."""
+        with self._clock.aside():
+            self._window.gather(self.progress.step)
+            self.progress.elapsed = self._clock.elapsed()
+            tensors, meta = capture(self.objective.model, self.optimizer, self.schedule, self.progress, self._best)
+            meta |= {"window": self._window.saved(), "metrics_position": self.run.metrics_position()}
+            meta |= {"reserve": self._reserve, "config": self.config.config, "data": self.config.data}
+            meta["choices"] = self.config.choices
+            if self.config.world.first:
+                folder = self.run.path / CHECKPOINTS
+                save_state(folder, self.progress.step, tensors, meta, self.config.train.keep_last)
+            self.config.world.wait()
+
+    def _finish(self) -> TrainResult:
+        """The last validation, on the whole split, with the weights that are kept."""
+        best = bool(self._best) and self.config.train.early_stopping is not None
+        if best:
+            put_back(self.objective.model, self._best)
+        self.progress.newest = self._validate(whole=True) or self.progress.newest
+        steady = self._rates[1:] or self._rates
+        first, usual = self._clock.first_step or 0.0, self._clock.step_seconds or 0.0
+        return TrainResult(
+            steps=self.progress.step,
+            tokens=self.progress.tokens,
+            train_loss=self.progress.train_loss,
+            figures=self.progress.newest,
+            untrained=self.progress.untrained,
+            tokens_per_second=statistics.median(steady) if steady else None,
+            compile_seconds=max(0.0, first - usual) if self.config.choices.get("compile") else 0.0,
+            peak_memory_bytes=peak_memory_bytes(self.config.device),
+            best_step=self.progress.best_step if best else None,
+            seconds=self._clock.elapsed(),
+        )
+
+
+def micro_batches(batch: Batch, world: World, size: int) -> list[Batch]:
+    """This process's rows of the global batch, in as many micro-batches on every process, of `size` rows at most.
+
+    Rows are shared out as evenly as they go; a process with nothing left takes part with rows that count for nothing.
+    """
+    ends = [batch.num_rows * rank // world.size for rank in range(world.size + 1)]
+    most = max(b - a for a, b in zip(ends, ends[1:], strict=False))
+    count = max(1, -(-most // size))
+    start, rows = ends[world.rank], ends[world.rank + 1] - ends[world.rank]
+    parts = []
+    for number in range(count):
+        low, high = start + rows * number // count, start + rows * (number + 1) // count
+        parts.append(batch.rows(low, high) if high > low else untrained(batch.rows(0, 1)))
+    return parts
