@@ -1,0 +1,1 @@
+"""How good a model is: tasks over local rows, each score with its error and its chance level."""
