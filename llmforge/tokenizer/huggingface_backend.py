@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 from llmforge.errors import DamagedError, DataError
 from llmforge.runtime.files import digest_file
 from llmforge.tokenizer.files import CONFIG_FILE, JSON_FILE, SPECIAL_MAP_FILE, read_json
+from llmforge.tokenizer.surrogates import surrogate_fault
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding
     from tokenizers import Tokenizer as Library
 
 # Names that chat models end a turn with, whatever their eos token is called.
@@ -96,15 +98,11 @@ class HuggingFaceBackend:
         found = self._encode(text)
         return [(number, start) for number, (start, _) in zip(found.ids, found.offsets, strict=True)]
 
-    def _encode(self, text: str):  # type: ignore[no-untyped-def]  # tokenizers.Encoding
+    def _encode(self, text: str) -> Encoding:
         try:
             return self._library.encode(text, add_special_tokens=False)
-        except UnicodeEncodeError as error:
-            code = f"U+{ord(text[error.start]):04X}"
-            hint = "remove it, or decode the bytes with errors='replace'"
-            raise DataError(
-                f"{code} at character {error.start} is half a surrogate pair, not text", hint=hint
-            ) from error
+        except (UnicodeEncodeError, TypeError) as error:
+            raise surrogate_fault(text) or error from error
 
     def decode(self, ids: Sequence[int], skip_special: bool) -> str:
         """The text of ids as the folder's own decoder writes it."""

@@ -17,6 +17,7 @@ from llmforge.errors import DamagedError, DataError
 from llmforge.runtime.files import digest_file
 from llmforge.tokenizer.files import MODEL_FILE
 from llmforge.tokenizer.special_tokens import BOS, BYTES, CONTROL, END, EOS, IDS, PAD
+from llmforge.tokenizer.surrogates import surrogate_fault
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -27,7 +28,6 @@ _WORDS = re.compile(rf"{_LOW_BLOCK}| *[^ {_LOW_BLOCK}]+| +")
 _CACHED_WORD = 32  # characters
 _CACHE_SIZE = 500_000  # words; about 200 bytes each
 _LONG_WORD = 2048  # characters; sentencepiece slows down on long strings
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _WordCache(dict[str, bytes]):
@@ -129,12 +129,8 @@ class SentencePieceBackend:
         """
         try:
             return array("I", b"".join(map(self._words.__getitem__, _WORDS.findall(text))))
-        except UnicodeEncodeError as error:
-            found = _SURROGATE.search(text)
-            at = found.start() if found else 0
-            code = f"U+{ord(text[at]):04X}"
-            hint = "remove it, or decode the bytes with errors='replace'"
-            raise DataError(f"{code} at character {at} is half a surrogate pair, not text", hint=hint) from error
+        except (UnicodeEncodeError, RuntimeError) as error:
+            raise surrogate_fault(text) or error from error
 
     def decode(self, ids: Sequence[int], skip_special: bool) -> str:
         """The text of ids; bytes that are not UTF-8 become U+FFFD."""

@@ -1,0 +1,140 @@
+"""Training: reproducible, nothing dropped, and clear answers when the text cannot give the vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from llmforge.errors import DataError
+from llmforge.tokenizer.sample import fractions, sample, sizes_by_source
+from llmforge.tokenizer.sentencepiece_model import replace_in_pieces
+from llmforge.tokenizer.settings import TokenizerSettings
+from llmforge.tokenizer.tokenizer import Tokenizer
+from llmforge.tokenizer.train import chunks, train_tokenizer
+
+CAT = "the cat sat on the mat and the dog ran\n\tto the other mat\n\n"
+
+
+@dataclass
+class Doc:
+    id: str
+    text: str
+    source: str
+
+
+def _train(folder: Path, texts: list[str], vocab_size: int) -> Tokenizer:
+    train_tokenizer(texts, folder, TokenizerSettings(vocab_size=vocab_size))
+    return Tokenizer.load(folder)
+
+
+def test_the_same_text_gives_the_same_bytes(tmp_path: Path, texts: list[str]) -> None:
+    for name in ("a", "b"):
+        _train(tmp_path / name, texts[:100], 500)
+    for file in ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_pieces_hold_newlines_and_tabs_and_no_stand_in(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    assert any(b"\n" in piece and len(piece) > 1 for piece in tokenizer.token_bytes)
+    tabs = _train(tmp_path, ["if x:\n\t\treturn y\n\n" * 50], 300)
+    assert any(b"\t" in piece and len(piece) > 1 for piece in tabs.token_bytes)
+    for table in (tokenizer.token_bytes, tabs.token_bytes):
+        assert not any("\uf8d0".encode() in piece or "\uf8d1".encode() in piece for piece in table)
+
+
+def test_stand_ins_reserved_characters_and_nul_in_the_text_lose_nothing(tmp_path: Path) -> None:
+    text = "\uf8d0\uf8d1 \u2581\u2585\0 " + CAT * 20 + "\uf8d0\n\u2581x"
+    made = _train(tmp_path, [text], 300)
+    assert made.decode(made.encode(text)) == text
+    assert len(made.encode("the cat")) <= 3
+
+
+def test_long_lines_are_not_dropped(tmp_path: Path) -> None:
+    line = "pineapple " * 20_000 + "q" * 5_000  # one line of 205 KB
+    made = _train(tmp_path, [line], 287)
+    assert len(made.encode(" pineapple")) == 1 and b"qqqq" in b"".join(made.token_bytes)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=6000), st.integers(1, 3))
+def test_chunks_hold_all_of_the_text(text: str, times: int) -> None:
+    whole = text * times
+    kept = "".join(chunks(whole))
+    expected = "".join(sign for sign in whole if sign not in "\u2581\u2585\0\uf8d0\uf8d1")
+    assert kept.replace("\uf8d0", "\n").replace("\uf8d1", "\t") == expected
+    assert all(0 < len(chunk) <= 1700 for chunk in chunks(whole))
+
+
+@pytest.mark.parametrize(
+    ("texts_", "vocab_size", "words"),
+    [
+        ([], 300, "no text"),
+        (["", ""], 300, "no text"),
+        (["\0"], 300, "no text"),
+        (["a"], 300, "no more than 266 pieces, vocab_size is 300"),
+        ([CAT], 100_000, "set vocab_size to"),
+        ([CAT], 270, "no room"),
+    ],
+)
+def test_a_vocabulary_that_does_not_fit_the_text(
+    tmp_path: Path, texts_: list[str], vocab_size: int, words: str
+) -> None:
+    with pytest.raises(DataError, match=words):
+        _train(tmp_path / "made", texts_, vocab_size)
+    assert not (tmp_path / "made").exists()
+
+
+def test_one_character_is_enough_for_the_smallest_vocabulary(tmp_path: Path) -> None:
+    made = _train(tmp_path, ["a" * 5], 266)
+    assert made.decode(made.encode("abc")) == "abc"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"vocab_size": 255},
+        {"vocab_size": 2**31},
+        {"special_tokens": ["plain"]},
+        {"special_tokens": ["<|user|>"]},
+        {"special_tokens": ["<|a|>", "<|a|>"]},
+        {"sample_bytes": 0},
+    ],
+)
+def test_settings_that_cannot_work_are_refused(keys: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        TokenizerSettings.model_validate(keys)
+
+
+def test_only_normal_pieces_are_rewritten(folder: Path) -> None:
+    model = (folder / "tokenizer.model").read_bytes()
+    assert replace_in_pieces(model, {}) == model
+    changed = replace_in_pieces(model, {"<": "!", "u": "\u1234"})
+    assert b"<|user|>" in changed and b"<unk>" in changed and b"<0x0A>" in changed
+    assert replace_in_pieces(changed, {"!": "<", "\u1234": "u"}).count(b"<") >= model.count(b"<")
+
+
+def test_each_source_gives_the_same_amount() -> None:
+    taken = fractions({"small": 100, "middle": 1000, "large": 100_000}, 1500)
+    assert taken["small"] == 1.0
+    assert taken["middle"] == pytest.approx(0.7) and taken["large"] == pytest.approx(0.007)
+    assert fractions({"a": 5, "b": 7}, 100) == {"a": 1.0, "b": 1.0}
+    assert fractions({"empty": 0}, 10) == {}
+
+
+def test_the_sample_is_spread_stable_and_within_its_budget() -> None:
+    letters: Callable[[int], str] = lambda number: f"word{number} " * 20_000  # noqa: E731
+    documents = [Doc(f"d{number}", letters(number), "long") for number in range(30)]
+    documents += [Doc(f"s{number}", "short text", "short") for number in range(30)]
+    sizes = sizes_by_source(documents)
+    taken = fractions(sizes, 1_000_000)
+    parts = list(sample(documents, taken))
+    assert parts == list(sample(documents, taken))
+    assert sorted(parts) == sorted(sample(reversed(documents), taken))
+    assert parts.count("short text") == 30
+    assert 500_000 < sum(map(len, parts)) < 1_500_000
+    assert len({part.split()[1] for part in parts if part != "short text"}) > 15
