@@ -22,7 +22,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that holds no usable text: `where` is "file:row", `reason` completes "rejected because", `size` in bytes."""
+    """A row without usable text: `where` is "file:row", `reason` completes "rejected because", `size` in bytes."""
 
     where: str
     reason: str

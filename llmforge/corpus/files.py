@@ -151,11 +151,16 @@ def _walk(root: Path) -> Iterator[Path]:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            try:
-                is_folder = entry.is_dir()
-            except OSError:
-                continue
-            if is_folder:
-                stack.append(Path(entry.path))
+            path = Path(entry.path)
+            if _is_folder(path):
+                stack.append(path)
             else:
-                yield Path(entry.path)
+                yield path
+
+
+def _is_folder(path: Path) -> bool:
+    """False for a link that leads to itself, which is counted as broken later."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False

@@ -98,7 +98,20 @@ def _parts(stream: BinaryIO) -> Iterator[bytes]:
             # Cutting would need the mark again; a text of this size in UTF-16 is held whole instead.
             data += more
             continue
-        cut = max(data.rfind(b"\n\n") + 2, 0) if b"\n\n" in data[PART_BYTES // 2 :] else data.rfind(b"\n") + 1
-        cut = cut or len(data)
+        cut = _cut(data)
         yield data[:cut]
         data = data[cut:] + more
+
+
+def _cut(data: bytes) -> int:
+    """Behind the last blank line of the second half, else behind the last line, else before the last character."""
+    paragraph = data.rfind(b"\n\n", len(data) // 2)
+    if paragraph >= 0:
+        return paragraph + 2
+    line = data.rfind(b"\n") + 1
+    if line:
+        return line
+    cut = len(data)
+    while cut > len(data) - 4 and data[cut - 1] & 0xC0 == 0x80:
+        cut -= 1
+    return cut - 1

@@ -46,6 +46,7 @@ _ASKING = frozenset("return get give compute calculate check test tell".split())
 _AFTER_VERB = frozenset((*_ARTICLES, "and", "your", "its", "their", "data", "information"))
 _STATE = ("a", "an", "the", "true", "false")
 _PLURAL_SAFE = ("ss", "axis", "basis", "alias", "status", "series", "bus", "focus", "canvas", "bias", "ius", "ulus")
+_STATEMENT = re.compile(r"(?<!\bthat)(?<!\bwhich) (?:is|are|was|were) ")
 _SECOND_VERB = re.compile(
     r"\b(and then|and|or|then|but) ([a-z]+)"
     r"(,| (?:a|an|the|its|it|all|them|any|each|this|that|None|True|False|self|with|into)\b)"
@@ -190,7 +191,7 @@ def _conjugated(found: re.Match[str]) -> str:
 def _noun_phrase(text: str, words: list[str], kind: str) -> str | None:
     """ "Dict subclass for counting" -> "is a dict subclass for counting"; only for what surely is one thing."""
     lower = words[0].lower()
-    if " is " in f" {text} " or " are " in f" {text} " or len(words) < 3:
+    if _STATEMENT.search(text) or len(words) < 3:
         return None
     head = _BREAK.split(text, maxsplit=1)[0].split()
     if ":" in text or " - " in text or any(third_person(word) == word.lower() for word in head[2:]):

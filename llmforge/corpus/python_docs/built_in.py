@@ -103,7 +103,7 @@ def make_parts(on_note: Note | None) -> tuple[cache.Parts, dict[str, object]]:
     found = extract()
     pages, objects = build_pages(found)
     asked = asked_objects(objects)
-    documents = (_document_row(page, installed) for page in pages)
+    documents = [_document_row(page, installed) for page in pages]
     parts: cache.Parts = {
         DOCUMENTS: documents,
         "conversations": conversations(asked, held_out=False),

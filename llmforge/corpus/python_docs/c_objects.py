@@ -76,7 +76,8 @@ def rank(module: str, value: Any) -> int:
 def module_entries(name: str, module: types.ModuleType, homes: dict[int, tuple[str, str]]) -> Iterator[Row]:
     """The module's own text when it is written in C, then its C functions and classes."""
     in_c = not str(getattr(module, "__file__", "")).endswith((".py", ".pyc"))
-    doc = inspect.getdoc(module) if in_c and not name.startswith("_") and name != "builtins" else None
+    shown = in_c and not name.startswith("_") and name not in C_PRIVATE and name != "builtins"
+    doc = inspect.getdoc(module) if shown else None
     if doc:
         yield {"kind": "module", "name": "", "signature": "", "doc": doc}
     for attribute, value in list(vars(module).items()):

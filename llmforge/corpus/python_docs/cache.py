@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from llmforge.corpus.python_docs.roots import versions
-from llmforge.errors import MachineError
+from llmforge.errors import LlmforgeError, MachineError
 from llmforge.runtime.files import digest_file, temporary_sibling
 
 FACTS = "facts.json"
@@ -52,10 +52,9 @@ def open_folder(make: Make) -> Path:
     parts, facts = make()
     try:
         return _publish(folder, parts, facts)
-    except OSError as error:
+    except (OSError, LlmforgeError) as error:
         if home == _fallback():
-            what = f"cannot keep the built-in corpus ({error.strerror})"
-            raise MachineError(what, home, "set XDG_CACHE_HOME") from None
+            raise MachineError(f"cannot keep the built-in corpus ({error})", home, "set XDG_CACHE_HOME") from None
         return _publish(_fallback() / folder.name, parts, facts)
 
 
@@ -84,12 +83,13 @@ def _fallback() -> Path:
 def _is_whole(folder: Path, digests: bool) -> bool:
     try:
         files = read_facts(folder)["files"]
-        assert isinstance(files, dict), "facts.json is written by this file"
+        if not isinstance(files, dict):
+            return False
         for name, (size, digest) in files.items():
             path = folder / name
             if path.stat().st_size != size or (digests and digest_file(path) != digest):
                 return False
-    except (OSError, ValueError, KeyError, TypeError, AssertionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
     return True
 

@@ -16,7 +16,7 @@ _LAST = ("tkinter", "idlelib", "lib2to3", "distutils", "pydoc", "turtle")
 
 
 def prominence(name: str) -> tuple[int, int, int]:
-    """(group, parts, length): smaller is better known. Group 0 is built-in types, 1 functions, then modules in order."""
+    """(group, parts, length): smaller is better known. Group 0 is built-in types, 1 functions, then modules."""
     owner, _, leaf = name.rpartition(".")
     parts = name.count(".")
     if not owner:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-MIN_WRAPPED = 45  # a line at least this long is taken to go on in the next
+MIN_WRAPPED = 40  # a line at least this long is taken to go on in the next
 _ROLE = re.compile(r":[a-zA-Z][\w+-]*(?::[\w+-]+)?:`([^`]*)`")
 _TARGET = re.compile(r"^!?~?(.*?)\s*<[^<>]*>$", re.DOTALL)
 _LINK = re.compile(r"`([^`<>]+?)\s*<[^<>`]+>`__?")
