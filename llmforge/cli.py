@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -76,11 +76,26 @@ class Call:
         return Request(**{**values, "command": command, "overrides": [*(self.overrides or []), *flags]})
 
 
-@dataclass(frozen=True)
-class Answering:
-    """Short flags of `generate` and `chat`; each stands for an override."""
+class _Flags:
+    """Short flags, each of which stands for an override."""
 
-    model: Annotated[str | None, typer.Option("--model", "-m", metavar="DIR", help="The model folder.")] = None
+    def overrides(self) -> list[str]:
+        """The flags that were given, as overrides."""
+        given: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        if given.get("tasks") is not None:
+            given["tasks"] = given["tasks"].split(",")
+        return [f"{_KEYS.get(name, name)}={json.dumps(value)}" for name, value in given.items() if value is not None]
+
+
+_KEYS = {name: f"sampling.{name}" for name in ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "seed")}
+_Model = Annotated[str | None, typer.Option("--model", "-m", metavar="DIR", help="The model folder.")]
+
+
+@dataclass(frozen=True)
+class Answering(_Flags):
+    """Short flags of `generate` and `chat`."""
+
+    model: _Model = None
     max_new_tokens: Annotated[int | None, typer.Option(help="Most tokens of one answer.")] = None
     temperature: Annotated[float | None, typer.Option(help="0: always the likeliest token.")] = None
     top_k: Annotated[int | None, typer.Option(help="Draw among this many likeliest tokens.")] = None
@@ -88,11 +103,25 @@ class Answering:
     min_p: Annotated[float | None, typer.Option(help="Leave out tokens below this share of the likeliest.")] = None
     seed: Annotated[int | None, typer.Option(help="Another seed, another draw.")] = None
 
-    def overrides(self) -> list[str]:
-        """The flags that were given, as overrides."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        keys = {name: name if name == "model" else f"sampling.{name}" for name in given}
-        return _as_overrides({keys[name]: value for name, value in given.items()})
+
+@dataclass(frozen=True)
+class Prompts(_Flags):
+    """Short flags of `generate`: what is asked."""
+
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", "-p", metavar="TEXT", help="One prompt; - reads it from stdin.")
+    ] = None
+    prompts: Annotated[
+        str | None, typer.Option("--prompts", metavar="FILE", help="Prompts: a file of lines or JSONL.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class Judged(_Flags):
+    """Short flags of `evaluate`."""
+
+    model: _Model = None
+    tasks: Annotated[str | None, typer.Option("--tasks", metavar="A,B", help="The tasks, by name.")] = None
 
 
 @dataclass(frozen=True)
@@ -107,48 +136,6 @@ class Training:
     def options(self) -> dict[str, object]:
         """The flags as arguments of the stage."""
         return {"resume": self.resume, "nproc": self.nproc}
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Short flags of `evaluate`."""
-
-    model: Annotated[str | None, typer.Option("--model", "-m", metavar="DIR", help="The model folder.")] = None
-    tasks: Annotated[str | None, typer.Option("--tasks", metavar="A,B", help="The tasks, by name.")] = None
-
-    def overrides(self) -> list[str]:
-        """The flags that were given, as overrides."""
-        return _as_overrides({"model": self.model, "tasks": self.tasks.split(",") if self.tasks else None})
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """Flags of `generate`: what is asked."""
-
-    prompt: Annotated[
-        str | None, typer.Option("--prompt", "-p", metavar="TEXT", help="One prompt; - reads it from stdin.")
-    ] = None
-    prompts: Annotated[
-        str | None, typer.Option("--prompts", metavar="FILE", help="Prompts: a file of lines or JSONL.")
-    ] = None
-
-    def overrides(self) -> list[str]:
-        """The flags that were given, as overrides."""
-        return _as_overrides({"prompt": self.prompt, "prompts": self.prompts})
-
-
-def _as_overrides(values: Mapping[str, object]) -> list[str]:
-    return [f"{key}={_as_yaml(key, value)}" for key, value in values.items() if value is not None]
-
-
-def _as_yaml(key: str, value: object) -> str:
-    """A value as YAML of ASCII letters only: YAML takes neither control characters nor JSON's surrogate pairs."""
-    if not isinstance(value, str):
-        return json.dumps(value)
-    if any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise UsageError("the text holds bytes that are not UTF-8", f"--{key}", "encode it in UTF-8")
-    plain = (letter if " " <= letter <= "~" and letter not in '"\\' else f"\\U{ord(letter):08x}" for letter in value)
-    return f'"{"".join(plain)}"'
 
 
 def _spread(function: Callable[..., None]) -> Callable[..., None]:

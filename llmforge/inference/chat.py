@@ -52,6 +52,7 @@ class Conversation:
     """The messages so far and the model that answers.
 
     `turns` are those that the model still sees (user, assistant, user, assistant ...), `transcript` all of them.
+    The system message always stands at the beginning, also one that was set later.
     """
 
     def __init__(
@@ -67,20 +68,20 @@ class Conversation:
         self.stop_ids = frozenset(tokenizer.stop_ids if stop_ids is None else stop_ids)
         self.system = system or None
         self.turns: list[Message] = []
-        self.transcript: list[Message] = [] if self.system is None else [_message("system", self.system)]
+        self._said: list[Message] = []
+
+    @property
+    def transcript(self) -> list[Message]:
+        """The system message and all turns since the beginning or the last reset."""
+        return [*self._head, *self._said]
 
     def reset(self) -> None:
         """Forgets what was said; the system message stays."""
-        self.turns = []
-        self.transcript = [] if self.system is None else [_message("system", self.system)]
+        self.turns, self._said = [], []
 
     def set_system(self, text: str) -> None:
         """Sets the system message from the next answer on; an empty text removes it."""
         self.system = text.strip() or None
-        if not self.turns:
-            self.reset()
-        else:
-            self.transcript.append(_message("system", self.system or ""))
 
     def ask(self, question: str) -> Reply:
         """The next answer. Of the oldest turns as many are forgotten as do not fit beside the question and an answer.
@@ -106,7 +107,7 @@ class Conversation:
         if answer:
             turn = [_message("user", question), _message("assistant", answer)]
             self.turns += turn
-            self.transcript += turn
+            self._said += turn
 
     def save(self, path: Path) -> None:
         """Writes the transcript as one JSONL row with `messages`, which `finetune` reads.
@@ -114,15 +115,18 @@ class Conversation:
         Raises:
             UsageError: nothing was said, the file exists, or the place cannot be written.
         """
-        if not self.transcript:
+        if not self._said:
             raise UsageError("there is nothing to save yet")
         if path.exists():
             raise UsageError("this file exists", path, "choose another name")
         write_atomic(path, json.dumps({"messages": self.transcript}, ensure_ascii=False) + "\n")
 
+    @property
+    def _head(self) -> list[Message]:
+        return [] if self.system is None else [_message("system", self.system)]
+
     def _render(self, turns: list[Message], question: str) -> list[int]:
-        head = [] if self.system is None else [_message("system", self.system)]
-        messages = [*head, *turns, _message("user", question)]
+        messages = [*self._head, *turns, _message("user", question)]
         return render(self.tokenizer, messages, add_generation_prompt=True).ids
 
 

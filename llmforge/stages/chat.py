@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from pydantic import Field
 from llmforge.config.schema import Config
 from llmforge.errors import LlmforgeError
 from llmforge.inference.settings import Device, Precision, SamplingSettings
+from llmforge.inference.terminal import show
 from llmforge.runtime.console import Console
 
 if TYPE_CHECKING:
@@ -170,8 +172,7 @@ class _Talk:
 
     def _show(self, text: str) -> None:
         if text and not self.console.json:
-            sys.stdout.write(text)
-            sys.stdout.flush()
+            show(text)
 
     def _piped(self) -> Iterator[str]:
         from llmforge.inference.prompts import decode_line
@@ -194,6 +195,9 @@ def _interruption() -> Iterator[list[int]]:
     def hear(number: int, frame: FrameType | None) -> None:
         heard.append(number)
 
+    if threading.current_thread() is not threading.main_thread():  # signals never reach another one
+        yield heard
+        return
     before = signal.signal(signal.SIGINT, hear)
     try:
         yield heard

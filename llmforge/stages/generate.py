@@ -71,7 +71,7 @@ def run(config: GenerateConfig, console: Console) -> dict[str, object]:
         lines = [json.dumps(sample, ensure_ascii=False) for sample in _listed(result["samples"])]
         write_atomic(folder.path / SAMPLES, "\n".join(lines) + "\n")
         result["output"] = str(folder.path / SAMPLES)
-        folder.record(**{key: value for key, value in result.items() if key != "samples"})
+        folder.record(**{key: result[key] for key in ("ended_by_themselves", "tokens", "tokens_per_second")})
     console.result(f"samples: {result['output']}")
     return result
 
@@ -141,16 +141,15 @@ def _answer(config: GenerateConfig, prompts: list[Prompt], loaded: Loaded, conso
 
 def _streamed(config: GenerateConfig, ids: list[int], loaded: Loaded, console: Console) -> Sample:
     from llmforge.inference.generate import stream
+    from llmforge.inference.terminal import show
 
     pieces = stream(loaded.model, loaded.tokenizer, ids, config.sampling, loaded.stop_ids)
     shown = not console.json and config.output_dir is None
     for piece in pieces:
         if shown and piece:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
+            show(piece)
     if shown:
-        sys.stdout.write("\n")
-        sys.stdout.flush()
+        show("\n")
     assert pieces.sample is not None, "a stream that is read to its end has a sample"
     return pieces.sample
 
@@ -173,13 +172,15 @@ def _batched(config: GenerateConfig, ids: list[list[int]], loaded: Loaded, conso
 def _result(
     config: GenerateConfig, prompts: list[Prompt], samples: list[Sample], seconds: float, console: Console
 ) -> dict[str, object]:
+    from llmforge.inference.terminal import show
+
     each = config.sampling.num_samples
     rows = [_row(prompts[index // each], sample) for index, sample in enumerate(samples)]
     tokens = sum(len(sample.ids) for sample in samples)
     ended = sum(sample.finish_reason == "stop" for sample in samples)
     speed = tokens / max(seconds, 1e-9)
-    if len(rows) > 1 and config.output_dir is None:
-        console.result("\n\n".join(f"> {row['prompt']}\n{row['text']}" for row in rows))
+    if len(rows) > 1 and config.output_dir is None and not console.json:
+        show("\n\n".join(f"> {row['prompt']}\n{row['text']}" for row in rows) + "\n")
     summary = f"{len(rows)} answers, {ended} ended by themselves, {tokens:,} tokens, {speed:,.0f} tokens/s"
     if config.output_dir is not None:
         console.result(summary)

@@ -157,7 +157,9 @@ def test_stop_strings_across_token_borders(told_model: Told, byte_tokenizer: Any
 
 def test_streaming_never_shows_half_a_character(told_model: Told, byte_tokenizer: Any) -> None:
     said = "naïve 日本 👩‍🚀!"
-    pieces = list(stream(told_model({"q": said}), byte_tokenizer, byte_tokenizer.encode("q"), SamplingSettings(temperature=0)))
+    pieces = list(
+        stream(told_model({"q": said}), byte_tokenizer, byte_tokenizer.encode("q"), SamplingSettings(temperature=0))
+    )
     assert "".join(pieces) == said
     assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
     assert "" in pieces, "a character of several bytes waits for its last one"
@@ -181,7 +183,9 @@ def test_a_prompt_beyond_the_context_names_both_numbers(told_model: Told, byte_t
     assert not model.calls, "nothing is computed before all prompts were checked"
 
 
-@pytest.mark.parametrize(("prompt", "reason"), [([], "empty"), ([70000], "70,000.*vocabulary has 265"), ([-1], "id -1")])
+@pytest.mark.parametrize(
+    ("prompt", "reason"), [([], "empty"), ([70000], "70,000.*vocabulary has 265"), ([-1], "id -1")]
+)
 def test_impossible_prompts_are_refused(told_model: Told, byte_tokenizer: Any, prompt: list[int], reason: str) -> None:
     with pytest.raises(DataError, match=reason):
         generate(told_model({}), byte_tokenizer, [prompt], GREEDY)
@@ -193,7 +197,9 @@ def test_ids_beyond_the_tokenizer_are_never_drawn(tiny: Transformer, byte_tokeni
     assert max(max(sample.ids) for sample in samples) < byte_tokenizer.vocab_size < tiny.config.vocab_size
 
 
-def test_the_model_goes_back_to_training_even_when_a_stream_is_broken_off(tiny: Transformer, byte_tokenizer: Any) -> None:
+def test_the_model_goes_back_to_training_even_when_a_stream_is_broken_off(
+    tiny: Transformer, byte_tokenizer: Any
+) -> None:
     tiny.train()
     pieces = iter(stream(tiny, byte_tokenizer, [9, 10], SamplingSettings()))
     next(pieces)
