@@ -106,8 +106,9 @@ def pretrain(config: Pretrain, console: Console, resume: str = "auto") -> dict[s
 
 def evaluate(config: Evaluate, console: Console) -> dict[str, object]:
     _ran("evaluate")
-    scores = {"accuracy": 0.5, "accuracy_stderr": 0.05, "samples": 100, "chance": 0.25}
-    return {"model": config.model, "tasks": {"choices": scores}}
+    scores = {"acc": 0.5, "acc_stderr": 0.05, "samples": 100, "chance": 0.25}
+    bits = {"bits_per_byte": 1.25, "bits_per_byte_stderr": None, "samples": 1, "chance": 4.0}
+    return {"model": config.model, "tasks": {"choices": scores, "held-out": bits}}
 
 
 def generate(config: Generate, console: Console) -> dict[str, object]:
@@ -193,7 +194,8 @@ def test_the_page_says_what_happened(capsys: pytest.CaptureFixture[str]) -> None
     page = capsys.readouterr().out
     for words in ("dropped: too short", "kept", "3.50 bytes per token", "xz -9", "untrained model", "after pretrain"):
         assert words in page
-    assert "0.500 ± 0.050" in page and "+5.0 standard errors" in page
+    assert "0.500         ± 0.050   0.250   +5.0 errors" in page
+    assert "evaluate: held-out" in page and "1.250" in page
     assert page.count("> What does f do?") == 5 and "6 of 6 answers ended by themselves" in page
     assert "llmforge generate --model runs/small/pretrain" in page
 
@@ -245,7 +247,7 @@ def test_results_are_those_of_the_steps_and_are_kept() -> None:
     assert result["steps"]["pretrain"]["status"] == "done"
     assert 0 < result["xz"]["bits_per_byte"] < 8
     kept = json.loads(Path("runs/small/results/evaluate.json").read_text())
-    assert kept["status"] == "finished" and kept["result"]["tasks"]["choices"]["accuracy"] == 0.5
+    assert kept["status"] == "finished" and kept["result"]["tasks"]["choices"]["acc"] == 0.5
 
 
 def test_a_pipeline_without_later_steps_still_has_a_page(capsys: pytest.CaptureFixture[str]) -> None:

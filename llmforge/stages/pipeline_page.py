@@ -19,6 +19,7 @@ Facts = Mapping[str, dict[str, Any]]
 _MOST_REASONS = 20
 _QUESTIONS = 5
 _ANSWER_LINES = 6
+_BITS = "bits_per_byte"
 
 
 def closing_page(pipeline: Pipeline, facts: Facts, xz: Mapping[str, float] | None, seconds: float) -> str:
@@ -71,45 +72,38 @@ def _tokenizer(result: Mapping[str, Any], facts: Facts) -> list[str]:
 
 
 def _bits(facts: Facts, xz: Mapping[str, float] | None) -> list[str]:
-    rows: list[tuple[str, float]] = []
+    rows: list[tuple[str, float | None]] = []
     if xz is not None:
         rows.append(("xz -9", xz["bits_per_byte"]))
     for name, result in _results(facts, "pretrain"):
-        if result.get("untrained_bits_per_byte") is not None:
-            rows.append(("untrained model", result["untrained_bits_per_byte"]))
-        if result.get("valid_bits_per_byte") is not None:
-            rows.append((f"after {name}", result["valid_bits_per_byte"]))
-    if not rows:
-        return []
-    bar = xz["bits_per_byte"] if xz is not None else 0.0
-    cells = [[label, f"{bits:.3f}", f"{bits / bar:.2f} of xz" if bar else ""] for label, bits in rows]
-    size = f"measured on {quantity(xz['bytes'], 'B')} that no training step saw" if xz is not None else ""
-    return [*table(cells, right=(1, 2)), *([size] if size else [])]
+        rows.append(("untrained model", result.get("untrained_bits_per_byte")))
+        rows.append((f"after {name}", result.get("valid_bits_per_byte")))
+    for name, result in _results(facts, "evaluate"):
+        rows += [(f"{name}: {task}", entry.get(_BITS)) for task, entry in result["tasks"].items()]
+    bar = xz["bits_per_byte"] if xz is not None else None
+    cells = [
+        [label, f"{bits:.3f}", f"{bits / bar:.2f} of xz" if bar else ""] for label, bits in rows if bits is not None
+    ]
+    size = [f"of {quantity(xz['bytes'], 'B')} that no training step saw"] if xz is not None else []
+    return [*table(cells, right=(1, 2)), *size]
 
 
 def _scores(facts: Facts) -> list[str]:
     rows = []
     for name, result in _results(facts, "evaluate"):
         for task, entry in result["tasks"].items():
-            for metric, value in entry.items():
-                error = entry.get(f"{metric}_stderr")
-                if error is None or isinstance(value, str):
-                    continue
-                chance = entry.get("chance") if metric == "accuracy" else None
-                beyond = f"{(value - chance) / error:+.1f} standard errors" if chance is not None and error else ""
-                rows.append(
-                    [
-                        name,
-                        task,
-                        metric,
-                        f"{value:.3f} ± {error:.3f}",
-                        "" if chance is None else f"{chance:.3f}",
-                        beyond,
-                        f"{entry.get('samples', 0):,}",
-                    ]
-                )
-    header = ["step", "task", "measure", "score ± standard error", "chance", "from chance", "samples"]
-    return table(rows, header, right=(3, 4, 5, 6)) if rows else []
+            metrics = [key.removesuffix("_stderr") for key in entry if key.endswith("_stderr")]
+            rows += [[name, task, metric, *_score(entry, metric)] for metric in metrics if metric != _BITS]
+    header = ["step", "task", "measure", "score", "standard error", "chance", "above chance", "samples"]
+    return table(rows, header, right=(3, 4, 5, 6, 7)) if rows else []
+
+
+def _score(entry: Mapping[str, Any], metric: str) -> list[str]:
+    """Score, its error, the chance level, how far above it in standard errors, and the number of samples."""
+    value, error, chance = entry[metric], entry[f"{metric}_stderr"], entry["chance"]
+    above = f"{(value - chance) / error:+.1f} errors" if error else ""
+    noise = "" if error is None else f"± {error:.3f}"
+    return [f"{value:.3f}", noise, f"{chance:.3f}", above, f"{entry['samples']:,}"]
 
 
 def _questions(facts: Facts) -> list[str]:
