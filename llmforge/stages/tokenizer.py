@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from llmforge.runtime.console import Console
+from llmforge.runtime.console import Bar, Console
 from llmforge.tokenizer.settings import TokenizerSettings
 
 if TYPE_CHECKING:
@@ -85,14 +85,22 @@ def _sampled(corpus: Path, budget: int, console: Console) -> list[str]:
     from llmforge.errors import DataError
     from llmforge.tokenizer.sample import fractions, sample, sizes_by_source
 
-    sizes = sizes_by_source(read_corpus(corpus, "train"))
+    with console.progress("reading the corpus", unit="B") as bar:
+        sizes = sizes_by_source(_watched(read_corpus(corpus, "train"), bar))
     if not sum(sizes.values()):
         raise DataError("the corpus has no training text", corpus, "clean more text, or loosen the rules")
     taken = fractions(sizes, budget)
     for source, size in sizes.items():
         share = taken.get(source, 0.0)
         console.detail(f"source {source}: {size:,} bytes, {share:.0%} of it in the sample")
-    return list(sample(read_corpus(corpus, "train"), taken))
+    with console.progress("taking the sample", sum(sizes.values()), unit="B") as bar:
+        return list(sample(_watched(read_corpus(corpus, "train"), bar), taken))
+
+
+def _watched(documents: Iterable[Document], bar: Bar) -> Iterator[Document]:
+    for document in documents:
+        yield document
+        bar.advance(len(document.text))
 
 
 def _size(texts: Iterable[str]) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tokenizers import Tokenizer as Library
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from llmforge.errors import DataError
 from llmforge.tokenizer import foreign_template
@@ -129,6 +129,26 @@ def test_a_foreign_folder(chatml: Path, texts: list[str], nasty: list[str]) -> N
         assert tokenizer.decode(ids) == text
     with pytest.raises(DataError, match="surrogate"):
         tokenizer.encode("\ud800")
+
+
+def test_a_sentencepiece_like_foreign_folder(tmp_path: Path) -> None:
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581", "H", "i", "Hi", "\u2581Hi"]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    library = Library(models.BPE(vocabulary, [("H", "i"), ("\u2581", "Hi")], byte_fallback=True, unk_token="<unk>"))
+    library.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    library.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    library.post_processor = processors.TemplateProcessing("<s> $A", None, [("<s>", 1)])
+    library.add_special_tokens(["<unk>", "<s>", "</s>"])
+    library.save(str(tmp_path / "tokenizer.json"))
+    names = {"bos_token": {"content": "<s>"}, "eos_token": {"content": "</s>"}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(names))
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.encode_prompt("Hi Hi") == [1, 263, 263] and tokenizer.stop_ids == {2}
+    assert tokenizer.decode(tokenizer.encode("Hi é</s>")) == "Hi é</s>"
+    assert tokenizer.token_bytes[263] == b" Hi" and tokenizer.token_bytes[3 + 0xC3] == b"\xc3"
+    assert tokenizer.token_bytes[:3] == [b"", b"", b""] and tokenizer.vocab_size == 264
 
 
 def test_a_foreign_template_gives_transformers_ids(chatml: Path) -> None:
