@@ -1,0 +1,1 @@
+"""Duplicates: the same text, and nearly the same text."""

@@ -1,0 +1,53 @@
+"""Payment card numbers in a text: issuer's prefix, its length, the usual grouping, and Luhn's check (ISO/IEC 7812)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from llmforge.cleaning.pii.match import Match
+
+_CARD = re.compile(r"(?<![\w.+\-])[0-9](?:[ \-\n]?[0-9]){12,18}(?![\w\-]|[.,][0-9]| [0-9])")
+_ISSUERS = (  # prefixes as a pattern, lengths
+    (re.compile(r"4"), (16, 19)),  # Visa
+    (re.compile(r"5[1-5]|2(?:22[1-9]|2[3-9]|[3-6]|7[01]|720)"), (16,)),  # Mastercard
+    (re.compile(r"3[47]"), (15,)),  # American Express
+    (re.compile(r"6(?:011|4[4-9]|5)"), (16, 19)),  # Discover
+    (re.compile(r"35(?:2[89]|[3-8])"), (16, 19)),  # JCB
+    (re.compile(r"3(?:0[0-5]|[68])"), (14,)),  # Diners Club
+    (re.compile(r"62"), (16, 17, 18, 19)),  # UnionPay
+    (re.compile(r"5[06-8]|6[37]"), (16, 17, 18, 19)),  # Maestro
+)
+_OLD_VISA = re.compile(r"4[0-9]{12}")
+_CARD_BEFORE = re.compile(r"\b(?:card|visa|credit|debit|cc)\b[^\n]{0,20}$", re.IGNORECASE)
+_GROUPINGS = {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 4, 4, 4, 2), (4, 4, 4, 4, 1)}
+
+
+def find_cards(text: str, first: int, last: int) -> Iterator[Match]:
+    """Card numbers that begin in text[first:last]."""
+    found = _CARD.search(text, first)
+    while found is not None and found.start() < last:
+        written = found.group()
+        digits = "".join(filter(str.isdigit, written))
+        groups = tuple(map(len, re.split(r"[ \-\n]", written)))
+        usual = len(groups) == 1 or groups in _GROUPINGS
+        if usual and passes_luhn(digits) and _is_issued(digits, text[max(0, found.start() - 32) : found.start()]):
+            yield Match(found.start(), found.end(), "card", digits)
+        found = _CARD.search(text, found.end())
+
+
+def _is_issued(digits: str, before: str) -> bool:
+    if len(set(digits)) < 3:
+        return False
+    if any(len(digits) in lengths and prefix.match(digits) for prefix, lengths in _ISSUERS):
+        return True
+    return _OLD_VISA.fullmatch(digits) is not None and _CARD_BEFORE.search(before) is not None
+
+
+def passes_luhn(digits: str) -> bool:
+    """Whether the last digit is the check digit of the others."""
+    total = 0
+    for place, digit in enumerate(reversed(digits)):
+        value = int(digit) * (1 + place % 2)
+        total += value - 9 if value > 9 else value
+    return total % 10 == 0

@@ -1,0 +1,103 @@
+"""E-mail addresses in a text, also across a line break; not matrix products, decorators, versions or repositories.
+
+Every place is reached from its "@", so a text without one costs nothing and no pattern can blow up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from llmforge.cleaning.pii.match import Match
+
+_LOCAL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._%+-'"
+_MAX_LOCAL = 64
+_DOMAIN = re.compile(r"((?:\n[ \t]{0,8})?[A-Za-z0-9.-]{1,253})(?:(?<=\.)(\n[ \t]{0,8}[a-z][A-Za-z0-9.-]{1,60}))?")
+_CODE_AFTER = re.compile(r"[(\[_=]|\.[A-Za-z_]\w*\(")
+_NOT_PERSONS = frozenset({"git", "hg", "svn"})
+_RESERVED = re.compile(r"(?:.*\.)?(?:example\.(?:com|org|net|edu)|example|test|invalid|localhost|local)", re.ASCII)
+_GENERIC = frozenset(
+    "com org net edu gov mil int info biz name pro mobi aero coop museum jobs travel cat asia post tel app dev page"
+    " blog cloud email online site website store shop tech space xyz top club live life world today news media"
+    " agency digital studio design art music film group company systems solutions services support network software"
+    " academy school university college foundation church health care clinic law finance bank capital money work"
+    " team social chat link click icu vip wiki one global international berlin london paris nyc tokyo wien hamburg"
+    " koeln bayern swiss scot wales eus gal google amazon arpa".split()
+)
+_COUNTRIES = frozenset(
+    "ac ad ae af ag ai al am ao ar as at au aw ax az ba bb bd be bf bg bh bi bj bm bn bo br bs bt bw by bz ca cc cd cf"
+    " cg ch ci ck cl cm cn co cr cu cv cw cx cy cz de dj dk dm do dz ec ee eg er es et eu fi fj fk fm fo fr ga gd ge gf"
+    " gg gh gi gl gm gn gp gq gr gs gt gu gw gy hk hm hn hr ht hu id ie il im in io iq ir is it je jm jo jp ke kg kh ki"
+    " km kn kp kr kw ky kz la lb lc li lk lr ls lt lu lv ly ma mc md me mg mh mk ml mm mn mo mp mq mr ms mt mu mv mw mx"
+    " my mz na nc ne nf ng ni nl no np nr nu nz om pa pe pf pg ph pk pl pm pn pr ps pt pw py qa re ro rs ru rw sa sb sc"
+    " sd se sg sh si sk sl sm sn so sr ss st su sv sx sy sz tc td tf tg th tj tk tl tm tn to tr tt tv tw tz ua ug uk us"
+    " uy uz va vc ve vg vi vn vu wf ws ye yt za zm zw".split()
+)
+
+
+def find_emails(text: str) -> Iterator[Match]:
+    """The e-mail addresses of a text in order."""
+    at = text.find("@")
+    while at >= 0:
+        found = _around(text, at)
+        if found is not None:
+            yield found
+        at = text.find("@", at + 1)
+
+
+def _around(text: str, at: int) -> Match | None:
+    window = text[max(0, at - _MAX_LOCAL - 1) : at]
+    local = window[len(window.rstrip(_LOCAL)) :]
+    if len(local) > _MAX_LOCAL:
+        return None
+    local = local.lstrip(".%+-'")
+    if not local or local[-1] in ".'%" or not any(map(str.isalnum, local)):
+        return None
+    if local.lower() in _NOT_PERSONS:
+        return None
+    start = at - len(local)
+    if start > 0 and (text[start - 1].isalnum() or text[start - 1] == "_"):
+        return None
+    end, domain = _domain(text, at + 1)
+    if not domain or _RESERVED.fullmatch(domain):
+        return None
+    return Match(start, end, "email", f"{local.lower()}@{domain}")
+
+
+def _domain(text: str, begin: int) -> tuple[int, str]:
+    """Where the domain after an "@" ends and what it is, lower-case and without a line break; ("", any) when none."""
+    found = _DOMAIN.match(text, begin)
+    if found is None:
+        return begin, ""
+    end = _valid_end(text, begin, found.end(1))
+    if end <= begin and found.group(2):
+        end = _valid_end(text, begin, found.end(2), whole=True)
+    return (end, "".join(text[begin:end].split()).lower()) if end > begin else (begin, "")
+
+
+def _valid_end(text: str, begin: int, end: int, whole: bool = False) -> int:
+    """The end of the longest domain in text[begin:end], or `begin`: its last label is a top level that exists."""
+    first = True
+    while True:
+        while end > begin and text[end - 1] in ".-":
+            end -= 1
+        labels = "".join(text[begin:end].split()).split(".")
+        if len(labels) < 2 or not all(labels):
+            return begin
+        if _is_domain(labels) and not _CODE_AFTER.match(text, end):
+            # "a@b.org.The next": a sentence may follow without a space; a lower-case label is an attribute of code.
+            following = text[end + 1 : end + 2]
+            return end if first or not following.islower() else begin
+        if whole:
+            return begin
+        first = False
+        end = text.rindex(".", begin, end)
+
+
+def _is_domain(labels: list[str]) -> bool:
+    top, second = labels[-1], labels[-2]
+    if len(second) == 1 and top.lower() not in ("com", "org", "net"):
+        return False
+    if top.startswith("xn--"):
+        return True
+    return (top.lower() in _GENERIC or top.lower() in _COUNTRIES) and (top.islower() or top.isupper())

@@ -1,0 +1,1 @@
+"""Published rule sets, one file each: thresholds over the signals of a text."""

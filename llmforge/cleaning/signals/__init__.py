@@ -1,0 +1,1 @@
+"""Measurements of a text, each a plain number, computed together."""
