@@ -19,6 +19,7 @@ MARKS = (
 MAX_CONTROL_RATIO = 0.1  # more control characters than this is not text
 MAX_BROKEN_RATIO = 0.1  # broken sequences per non-ASCII sequence up to which a file still counts as UTF-8
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\v\x1b\b")) + b"\x7f"
+_LEADING = bytes(range(0xC2, 0x100))  # bytes that begin a character of several
 _PROBE_BYTES = 1 << 16
 
 
@@ -60,7 +61,7 @@ def _is_utf8(data: bytes) -> bool:
     except UnicodeDecodeError:
         text = data.decode("utf-8", "replace")
         broken = text.count("\ufffd")
-        good = sum(1 for byte in data if byte >= 0xC2) - broken
+        good = len(data) - len(data.translate(None, _LEADING)) - broken
         return good > 0 and broken <= MAX_BROKEN_RATIO * good
 
 

@@ -5,6 +5,7 @@ The library is imported only when such a source is read.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ def read_dataset(wanted: DatasetName) -> Iterator[tuple[int, dict[str, object]]]
         hint = "install it with: pip install datasets"
         raise MachineError("the package datasets is not installed", wanted.name, hint) from None
     datasets.disable_progress_bars()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # each retry would be a line of its own
     number = 0
     try:
         for number, row in enumerate(_open(datasets, wanted), 1):  # noqa: B007 - the number is said after an error

@@ -112,7 +112,7 @@ def _finished(pieces: list[str], letters: int, linked: int, tag: str) -> Iterato
     if tag == "pre":
         text = text.strip("\n")
     else:
-        lines = (_SPACE.sub(" ", line).strip() for line in text.split("\n"))
+        lines = (" ".join(line.split()) for line in text.split("\n"))
         text = "\n".join(line for line in lines if line)
     yield _Block(f"- {text}" if tag == "li" else text, letters, linked, tag)
 

@@ -46,7 +46,7 @@ _ASKING = frozenset("return get give compute calculate check test tell".split())
 _AFTER_VERB = frozenset((*_ARTICLES, "and", "your", "its", "their", "data", "information"))
 _STATE = ("a", "an", "the", "true", "false")
 _PLURAL_SAFE = ("ss", "axis", "basis", "alias", "status", "series", "bus", "focus", "canvas", "bias", "ius", "ulus")
-_STATEMENT = re.compile(r"(?<!\bthat)(?<!\bwhich) (?:is|are|was|were) ")
+_STATEMENT = re.compile(r"(?<!\bthat)(?<!\bwhich) (?:is|are|was|were|has|have|can|does) ")
 _SECOND_VERB = re.compile(
     r"\b(and then|and|or|then|but) ([a-z]+)"
     r"(,| (?:a|an|the|its|it|all|them|any|each|this|that|None|True|False|self|with|into)\b)"
@@ -209,7 +209,7 @@ def _noun_phrase(text: str, words: list[str], kind: str) -> str | None:
         return None
     if any(third_person(word) == word.lower() for word in head[1:2]):
         return None
-    started = words[0] if words[0][1:] != words[0][1:].lower() or not words[0][0].isupper() else lower
+    started = words[0] if words[0][1:] != words[0][1:].lower() or words[0].endswith("'s") else lower
     return " ".join(["is", _article(started), started, *words[1:]])
 
 

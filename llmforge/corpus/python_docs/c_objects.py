@@ -34,6 +34,8 @@ def main(out: str) -> None:
     sys.stdin = open(os.devnull)
     modules = {}
     for name in sorted(sys.stdlib_module_names - SKIPPED):
+        if name.startswith(("_test", "_xx", "xx")):
+            continue
         try:
             modules[name] = importlib.import_module(name)
         except BaseException:  # a module of another platform, or one that refuses to be imported

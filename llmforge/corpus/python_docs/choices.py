@@ -28,8 +28,10 @@ def choices(asked: Iterable[AskedObject]) -> list[dict[str, object]]:
     far = _Pool(held_out, _form)
     rows: list[dict[str, object]] = []
     for thing in sorted(held_out, key=lambda thing: stable_fraction(f"choice/{thing.name}")):
-        wrong = near.like(thing) or far.like(thing)
-        if wrong is None:
+        wrong = near.like(thing)
+        if len(wrong) < CHOICES - 1:
+            wrong = far.like(thing)
+        if len(wrong) < CHOICES - 1:
             continue
         gold = len(rows) % CHOICES
         texts = [other.answer for other in wrong]
@@ -62,19 +64,30 @@ class _Pool:
         for group in self._groups.values():
             group.sort(key=_by_length)
 
-    def like(self, thing: AskedObject) -> list[AskedObject] | None:
-        """Three of the nearest in length, by a stable draw; None when the group has too few that differ."""
+    def like(self, thing: AskedObject) -> list[AskedObject]:
+        """Three of about the same length, by a stable draw; fewer when the group has not so many that differ.
+
+        How many of them are shorter is drawn too, so that the right answer is the shortest, the longest or between as
+        often as any other.
+        """
         group = self._groups[self._group_of(thing)]
         place = bisect.bisect_left(group, _by_length(thing), key=_by_length)
-        around = group[max(0, place - NEAR) : place + NEAR + 1]
-        drawn = sorted(around, key=lambda other: stable_fraction(f"{thing.name}/{other.name}"))
-        chosen: list[AskedObject] = []
-        for other in drawn:
-            if other.name != thing.name and all(_differ(other, known) for known in (thing, *chosen)):
-                chosen.append(other)
-            if len(chosen) == CHOICES - 1:
-                return chosen
-        return None
+        shorter = int(CHOICES * stable_fraction(f"shorter/{thing.name}"))
+        chosen = _draw(thing, group[max(0, place - NEAR) : place], shorter, [])
+        chosen = _draw(thing, group[place + 1 : place + 1 + NEAR], CHOICES - 1, chosen)
+        chosen = _draw(thing, group[max(0, place - NEAR) : place], CHOICES - 1, chosen)
+        return sorted(chosen, key=lambda other: stable_fraction(f"{other.name}/{thing.name}"))
+
+
+def _draw(thing: AskedObject, pool: list[AskedObject], wanted: int, chosen: list[AskedObject]) -> list[AskedObject]:
+    """`chosen` with more of the pool, up to `wanted`, each unlike the others."""
+    out = list(chosen)
+    for other in sorted(pool, key=lambda other: stable_fraction(f"{thing.name}/{other.name}")):
+        if len(out) >= wanted:
+            break
+        if all(_differ(other, known) for known in (thing, *out)):
+            out.append(other)
+    return out
 
 
 def _differ(first: AskedObject, second: AskedObject) -> bool:

@@ -15,11 +15,12 @@ PACKAGES = ("torch", "sympy", "numpy", "pandas", "networkx")
 SOURCES = ("stdlib", "topics", *PACKAGES)
 _SKIPPED_FOLDERS = frozenset(
     "test tests idlelib lib2to3 turtledemo site-packages dist-packages __pycache__ pydoc_data _vendor vendor "
-    "ensurepip __phello__ lib-dynload node_modules".split()
+    "ensurepip __phello__ lib-dynload encodings benchmarks".split()
 )
 _SKIPPED_MODULES = (
     "torch.testing._internal", "torch._inductor", "torch._dynamo", "torch._functorch", "torch._export", "torch._numpy",
-    "torch._refs", "torch._decomp", "torch._prims", "sympy.parsing.latex._antlr", "sympy.parsing.autolev._antlr",
+    "torch._refs", "torch._decomp", "torch._prims", "torch._subclasses",
+    "sympy.parsing.latex._antlr", "sympy.parsing.autolev._antlr",
 )  # fmt: skip
 _SKIPPED_FILES = frozenset(("antigravity.py", "this.py", "conftest.py", "ntpath.py", "__main__.py", "_pydecimal.py"))
 
