@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -138,7 +138,7 @@ class Training:
         return {"resume": self.resume, "nproc": self.nproc}
 
 
-def _spread(function: Callable[..., None]) -> Callable[..., None]:
+def _spread(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
     """The same command with each dataclass parameter spread into one option for each of its fields."""
     groups: dict[str, Any] = {name: cls for name, cls in get_type_hints(function).items() if name != "return"}
     parameters = []
@@ -150,8 +150,11 @@ def _spread(function: Callable[..., None]) -> Callable[..., None]:
             parameters.append(parameter)
 
     @wraps(function)
-    def command(**values: Any) -> None:
-        function(**{n: cls(**{f.name: values[f.name] for f in fields(cls)}) for n, cls in groups.items()})
+    def command(**values: Any) -> Callable[[], None]:
+        # The work begins when typer is through, which would give its own answers to Ctrl-C and closed pipes.
+        return partial(
+            function, **{n: cls(**{f.name: values[f.name] for f in fields(cls)}) for n, cls in groups.items()}
+        )
 
     del command.__wrapped__
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -217,7 +220,7 @@ def pretrain(call: Call, training: Training) -> None:
 
 @_command(
     "Models",
-    "finetune -c configs/finetune/chat.yaml",
+    "finetune -c configs/finetune/full.yaml",
     "finetune -c configs/finetune/lora.yaml base_model=runs/quickstart/pretrain",
 )
 def finetune(call: Call, training: Training) -> None:
@@ -272,7 +275,7 @@ def _execute(request: Request, **options: object) -> None:
 
 def _invoke() -> int:
     try:
-        answer = app(args=sys.argv[1:], prog_name="llmforge", standalone_mode=False)
+        work = app(args=sys.argv[1:], prog_name="llmforge", standalone_mode=False)
     except typer.Abort:
         raise KeyboardInterrupt from None
     except Exception as error:
@@ -284,7 +287,9 @@ def _invoke() -> int:
             sys.stderr.write(f"{error.format_message()}\n")
             return UsageError.exit_code
         raise UsageError(error.format_message().rstrip("?."), hint=f"see `{command} --help`") from error
-    return answer if isinstance(answer, int) else 0
+    if callable(work):
+        work()
+    return 0
 
 
 def main() -> None:

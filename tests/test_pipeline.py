@@ -158,6 +158,7 @@ steps:
 @pytest.fixture(autouse=True)
 def _fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(table, "stage", STAGES.__getitem__)
+    monkeypatch.setattr(table, "schemas", lambda: {command: made.schema for command, made in STAGES.items()})
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pipe.yaml").write_text(PIPELINE)
     CALLS.clear()
@@ -302,6 +303,12 @@ def test_faults_of_all_steps_come_at_once() -> None:
         "override `tokenizer.vocab_siz=3`: unknown key `vocab_siz`; did you mean `vocab_size`?",
     ]
     assert not Path("runs").exists()
+
+
+def test_a_config_of_another_command_is_told_so() -> None:
+    Path("other.yaml").write_text("output_dir: a\ncorpus: b\n")
+    with pytest.raises(UsageError, match="config of `llmforge tokenizer train`"):
+        load_pipeline(Path("other.yaml"), [])
 
 
 def test_a_missing_input_is_found_before_the_first_step() -> None:

@@ -16,11 +16,11 @@ from typing import Any
 from pydantic import Field
 
 from llmforge.config.explain import in_order, near
-from llmforge.config.load import Loaded, build, seed_default_lists
+from llmforge.config.load import Loaded, build, owner_of, seed_default_lists
 from llmforge.config.overrides import put, split_override
 from llmforge.config.schema import Config
 from llmforge.config.yaml_tree import Node, read_tree
-from llmforge.errors import ConfigError, Fault
+from llmforge.errors import ConfigError, Fault, UsageError
 from llmforge.stages import table
 from llmforge.stages.table import Stage
 
@@ -195,6 +195,9 @@ def load_pipeline(path: Path | None, overrides: Sequence[str]) -> Pipeline:
     try:
         config = build(RunConfig, reading.root).config
     except ConfigError as error:
+        owner = owner_of(RunConfig, reading.root, table.schemas) if path is not None else None
+        if owner:
+            raise UsageError(f"this is a config of `llmforge {owner}`", path, f"llmforge {owner} -c {path}") from error
         raise ConfigError(in_order([*error.faults, *reading.faults])) from error
     steps = reading.steps(config.output_dir)
     if reading.faults:

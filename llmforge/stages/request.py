@@ -81,13 +81,22 @@ def preview_lines(facts: Mapping[str, object]) -> list[str]:
     for key, value in facts.items():
         if isinstance(value, (list, tuple)):
             lines += [f"{key}: {entry}" for entry in value]
-        elif key == "bytes" and isinstance(value, (int, float)):
-            lines.append(f"size: about {quantity(value, 'B')}")
+        elif key == "bytes":
+            lines.append(
+                f"size: about {quantity(value, 'B')}" if isinstance(value, (int, float)) else "size: not known"
+            )
         elif isinstance(value, int) and not isinstance(value, bool):
             lines.append(f"{key}: {value:,}")
         else:
             lines.append(f"{key}: {value}")
     return lines
+
+
+def owners() -> dict[str, type[Config]]:
+    """The config classes by command, to tell whose config a file is."""
+    from llmforge.stages.pipeline import RunConfig
+
+    return {**schemas(), "run": RunConfig}
 
 
 def execute(request: Request, **options: object) -> None:
@@ -97,7 +106,7 @@ def execute(request: Request, **options: object) -> None:
         sys.stdout.write(json_schema(chosen.schema))
         return
     require_config(request)
-    loaded = load_config(chosen.schema, request.config, request.overrides, schemas)
+    loaded = load_config(chosen.schema, request.config, request.overrides, owners)
     facts = chosen.preview(loaded.config)
     refuse_output_over_input(loaded.config, facts)
     if request.dry_run:

@@ -168,9 +168,9 @@ def show(pipeline: Pipeline, request: Request) -> None:
 def _preview(step: Step) -> dict[str, object]:
     try:
         facts = step.stage.preview(step.config)
-    except DataError as error:
+    except DataError:
         if not step.after:
             raise
-        return {"waits for": ", ".join(step.after), "because": str(error)}
+        return {"waits for": list(step.after)}
     refuse_output_over_input(step.config, facts)
     return facts
