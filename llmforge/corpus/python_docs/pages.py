@@ -1,7 +1,8 @@
 """Parsed modules to documents that read like pages of a manual, and the list of objects they document.
 
-One page for each larger class and for each group of smaller ones of a module, of about 1 to 8 KB: a title, then each
-object under a heading like `statistics.mean(data)`. A docstring that came before, word for word, is not written again.
+One page for each larger class and for each group of smaller ones of a module, of about 1 to 2 KB, so that what a small
+model sees at once is most of a page: a title, then each object under a heading like `statistics.mean(data)`. A
+docstring that came before, word for word, is not written again.
 Page ids are "<source>/<full name of the first object>".
 """
 
@@ -15,10 +16,10 @@ from llmforge.corpus.python_docs.names import PublicNames, shown_name
 from llmforge.corpus.python_docs.parse import Entry, ParsedModule
 from llmforge.corpus.python_docs.roots import PACKAGES, SOURCES
 
-OWN_PAGE = 1500  # characters from which a class or function stands alone
-FULL_PAGE = 5000  # a group page is closed before it grows beyond this
-MAX_PAGE = 7500  # a class page is divided between its methods beyond this
-SMALL_PAGE = 600  # a page below this waits for more of the same package
+OWN_PAGE = 700  # characters from which a class or function stands alone
+FULL_PAGE = 1400  # a group page is closed before it grows beyond this
+MAX_PAGE = 2200  # a class page is divided between its methods beyond this
+SMALL_PAGE = 400  # a page below this waits for more of the same package
 REPEATED = 80  # a docstring of this many characters or more is written once
 
 
