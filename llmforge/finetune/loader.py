@@ -9,8 +9,9 @@ B rows, T positions in a row.
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,6 +58,14 @@ class Encoded:
         return [len(ids) - 1 for ids in self.ids]
 
     @property
+    def digest(self) -> str:
+        """SHA-256 over all ids and masks: what a resumed run must find again."""
+        state = hashlib.sha256()
+        for ids, mask in zip(self.ids, self.masks, strict=True):
+            state.update(len(ids).to_bytes(8, "little") + ids.tobytes() + mask.tobytes())
+        return state.hexdigest()
+
+    @property
     def num_trained(self) -> int:
         """Tokens that count in the loss, of all conversations."""
         return int(sum(int(mask[1:].sum()) for mask in self.masks))
@@ -94,8 +103,13 @@ class ConversationBatches:
         self.num_rows = len(self.epoch_rows(0))
 
     @property
+    def row_tokens(self) -> int:
+        """Positions of a row; without packing, those of a mean row."""
+        return self.max_length if self.packing else max(1, sum(self._lengths) // self.num_rows)
+
+    @property
     def fill(self) -> float:
-        """Share of an epoch's positions that hold a conversation."""
+        """Share of an epoch's positions that hold a conversation, when its rows are packed."""
         return sum(self._lengths) / (self.num_rows * self.max_length)
 
     def batches(self, step: int) -> Batch:
@@ -122,13 +136,6 @@ class ConversationBatches:
             while len(self._epochs) > _KEPT_EPOCHS:
                 self._epochs.popitem(last=False)
         return self._epochs[epoch]
-
-
-def valid_batches(encoded: Encoded, max_length: int, rows: int, pad_id: int) -> Iterator[Batch]:
-    """One pass over held-out conversations, packed, in a fixed order, `rows` rows at a time."""
-    packed = pack(encoded.lengths, max_length)
-    for start in range(0, len(packed), rows):
-        yield assemble(encoded, packed[start : start + rows], max_length, pad_id)
 
 
 def assemble(encoded: Encoded, rows: Sequence[Sequence[int]], length: int | None, pad_id: int) -> Batch:

@@ -87,7 +87,7 @@ def converses(path: str | Path) -> bool:
     folder = find_model(path)
     facts = read_facts(folder)
     if facts:
-        return facts.get("command") == "finetune"
+        return facts.get("chat") is True
     if (folder / CHAT_TEMPLATE_FILE).is_file():
         return True
     path_of_settings = folder / TOKENIZER_CONFIG

@@ -51,7 +51,7 @@ def _teach(folder: Path, tokenizer_folder: Path, context: int, steps: int) -> No
         optimizer.step()
         optimizer.zero_grad()
     folder.mkdir()
-    facts: dict[str, object] = {"command": "finetune"}
+    facts: dict[str, object] = {"chat": True}
     write_model_folder(folder, model, config, tokenizer_folder, facts=facts, stop_ids=sorted(tokenizer.stop_ids))
 
 
