@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -308,3 +310,16 @@ def test_the_examples_are_whole(name: str) -> None:
     assert loaded.config.data.train == ["python-docs:conversations"]
     keys = [line.split(":")[0].strip() for line in (CONFIGS / name).read_text().splitlines() if ":" in line]
     assert "base_model" in keys
+
+
+def test_preview_and_fingerprint_load_no_torch(talking_model: Path, tmp_path: Path) -> None:
+    chosen = config(talking_model, tmp_path)
+    program = f"""
+import sys
+from llmforge.stages import finetune
+config = finetune.FinetuneConfig.model_validate_json({chosen.model_dump_json()!r})
+assert finetune.preview(config)["reads"] and "base_model" in finetune.inputs_fingerprint(config)
+heavy = [name for name in ("torch", "numpy", "pyarrow", "pandas", "datasets") if name in sys.modules]
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
