@@ -18,9 +18,13 @@ from torch import Tensor, nn
 class Linear(nn.Linear):
     """x (B, T, C) -> (B, T, N) in x's dtype, whatever dtype the weight is kept in."""
 
+    packed: Tensor | None = None  # the weight as `product` takes it, in a model made ready for inference
+
     def forward(self, input: Tensor) -> Tensor:
         """Multiplies with the weight, cast to the input's dtype."""
         bias = None if self.bias is None else self.bias.to(input.dtype)
+        if self.packed is not None:
+            return product(input, self.packed, bias)
         return F.linear(input, self.weight.to(input.dtype), bias)
 
 
@@ -42,6 +46,13 @@ def normalize(x: Tensor, eps: float) -> Tensor:
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
 
 
+def product(x: Tensor, packed: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x (..., C) times a packed matrix (N, C) of the same dtype, which may lie in memory as oneDNN likes it best."""
+    if packed.is_mkldnn:
+        return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")  # type: ignore[no-any-return]
+    return F.linear(x, packed, bias)
+
+
 def fused_linear(x: Tensor, linears: Sequence[nn.Module], packed: Tensor | None = None) -> Tensor:
     """x (B, T, C) times several matrices of C columns -> their results side by side (B, T, sum of N).
 
@@ -52,6 +63,8 @@ def fused_linear(x: Tensor, linears: Sequence[nn.Module], packed: Tensor | None 
     if not all(type(linear) is Linear for linear in linears):
         return torch.cat([linear(x) for linear in linears], dim=-1)
     plain = [linear for linear in linears if isinstance(linear, Linear)]
-    weight = packed if packed is not None else torch.cat([linear.weight.to(x.dtype) for linear in plain])
     biases = [linear.bias.to(x.dtype) for linear in plain if linear.bias is not None]
-    return F.linear(x, weight, torch.cat(biases) if biases else None)
+    bias = torch.cat(biases) if biases else None
+    if packed is not None:
+        return product(x, packed, bias)
+    return F.linear(x, torch.cat([linear.weight.to(x.dtype) for linear in plain]), bias)

@@ -19,7 +19,7 @@ from llmforge.errors import UsageError
 from llmforge.model.attention import attend, causal_mask, document_mask, visible_slots
 from llmforge.model.config import ModelConfig
 from llmforge.model.kv_cache import KVCache
-from llmforge.model.layers import Linear, RMSNorm, fused_linear, normalize
+from llmforge.model.layers import Linear, RMSNorm, fused_linear, normalize, product
 from llmforge.model.rope import restarting_positions, rotary_tables, rotate
 
 
@@ -123,6 +123,7 @@ class Transformer(nn.Module):
 
     cos: Tensor
     sin: Tensor
+    packed_head: Tensor | None = None  # the head's matrix as `product` takes it, in a model made ready for inference
 
     def __init__(self, config: ModelConfig, compute_dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -167,6 +168,8 @@ class Transformer(nn.Module):
 
     def head(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., C) -> logits (..., V) in their dtype."""
+        if self.packed_head is not None:
+            return product(hidden, self.packed_head)
         return F.linear(hidden, self.head_weight.to(hidden.dtype))
 
     @property

@@ -125,7 +125,7 @@ def test_a_model_that_was_not_taught_conversations_continues_texts(talking_model
     shutil.copytree(talking_model, copy)
     assert converses(copy)
     facts = json.loads((copy / "llmforge.json").read_text())
-    (copy / "llmforge.json").write_text(json.dumps(facts | {"command": "pretrain"}))
+    (copy / "llmforge.json").write_text(json.dumps(facts | {"chat": False}))
     assert not converses(copy), "our own template is in every folder, so it is no sign"
     (copy / "llmforge.json").unlink()
     assert converses(copy), "a foreign folder with a chat template"
