@@ -92,7 +92,7 @@ class Optimizer:
             self.muon.updates = int(meta["updates"])
             for name, parameter in self.muon.parameters.items():
                 self.muon.moments[name] = like(tensors[f"{name}.momentum"], parameter)
-                self.muon.variances[name] = tensors[f"{name}.variance"].to(parameter.device)
+                self.muon.variances[name] = tensors[f"{name}.variance"].to(parameter.device, copy=True)
         if self.adam is None:
             return
         for group in self.adam.param_groups:
@@ -101,7 +101,7 @@ class Optimizer:
                 name = names[id(parameter)]
                 kept = {kind: tensors[f"{name}.{kind}"] for kind in _ADAM_TENSORS if f"{name}.{kind}" in tensors}
                 if kept:
-                    step = kept.pop("step").to(parameter.device, torch.float32)
+                    step = kept.pop("step").to(parameter.device, torch.float32, copy=True)
                     self.adam.state[parameter] = {"step": step, **{k: like(v, parameter) for k, v in kept.items()}}
 
 

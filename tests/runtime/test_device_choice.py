@@ -1,0 +1,91 @@
+"""Device, dtype and process settings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from llmforge.errors import MachineError
+from llmforge.runtime import device
+
+CPU = torch.device("cpu")
+
+
+def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert device.choose_device("auto") == CPU and device.choose_device("cpu") == CPU
+    with pytest.raises(MachineError, match="no CUDA device"):
+        device.choose_device("cuda")
+    with pytest.raises(MachineError, match="no Apple GPU"):
+        device.choose_device("mps")
+
+
+def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(MachineError, match="there are 2"):
+        device.choose_device("cuda", local_rank=2)
+
+
+@pytest.mark.parametrize(("fast", "wanted"), [(300e9, torch.bfloat16), (100e9, torch.float32), (110e9, torch.float32)])
+def test_precision_auto_takes_what_is_clearly_faster(
+    monkeypatch: pytest.MonkeyPatch, fast: float, wanted: torch.dtype
+) -> None:
+    monkeypatch.setattr(device, "matmul_rate", lambda dtype, where: fast if dtype == torch.bfloat16 else 100e9)
+    dtype, why = device.choose_dtype("auto", CPU)
+    assert dtype == wanted and "GFLOP/s" in why
+    assert device.choose_dtype("bf16", CPU)[0] == torch.bfloat16
+    assert device.choose_dtype("fp32", CPU)[0] == torch.float32
+
+
+def test_a_measured_rate_is_a_rate() -> None:
+    assert 1e8 < device.matmul_rate(torch.float32, CPU, size=128, seconds=0.01) < 1e15
+
+
+def test_memory_is_counted() -> None:
+    before = device.peak_memory_bytes(CPU)
+    block = bytearray(64 << 20)
+    block[::4096] = b"x" * len(block[::4096])
+    assert device.peak_memory_bytes(CPU) >= before and device.peak_memory_bytes(CPU) > 64 << 20
+
+
+FAULTS = """
+import resource, sys, torch
+torch.set_num_threads(1)
+from llmforge.runtime.device import keep_freed_memory
+if sys.argv[1] == "keep" and not keep_freed_memory():
+    print(-1); sys.exit()
+def work():
+    return torch.ones(8 << 20).add_(1)
+for _ in range(20):
+    work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_freed_memory_is_kept() -> None:
+    def faults(how: str) -> int:
+        return int(
+            subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True).stdout
+        )
+
+    kept = faults("keep")
+    if kept < 0:
+        pytest.skip("not glibc's malloc")
+    assert kept < 0.2 * faults("plain")
+
+
+def test_determinism_is_switched() -> None:
+    try:
+        device.be_deterministic(True)
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        device.be_deterministic(False)
+    assert not torch.are_deterministic_algorithms_enabled()

@@ -1,0 +1,65 @@
+"""The run's end by steps and by the clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmforge.training.horizon import Horizon
+from llmforge.training.settings import SchedulerSettings
+
+WSD = SchedulerSettings(name="wsd", warmup_steps=0, decay_ratio=0.5)
+
+
+def run(horizon: Horizon, pace_at: object, reserve: float = 0.0) -> tuple[int, float, list[float]]:
+    """Steps, seconds and factors of a run whose step n takes pace_at(n) seconds."""
+    step, elapsed, factors = 0, 0.0, []
+    pace = None
+    while not horizon.watch(step, elapsed, pace, reserve):
+        factors.append(horizon.factor(step))
+        pace = pace_at(step)  # type: ignore[operator]
+        elapsed += pace
+        step += 1
+    return step, elapsed, factors
+
+
+def test_steps_are_kept() -> None:
+    steps, _, factors = run(Horizon(WSD, steps=10), lambda step: 100.0)
+    assert steps == 10 and factors[5:] == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
+
+
+def test_minutes_decay_over_the_second_half_and_end_in_time() -> None:
+    horizon = Horizon(WSD, seconds=100)
+    steps, elapsed, factors = run(horizon, lambda step: 1.0, reserve=8)
+    assert 85 <= elapsed <= 92
+    assert factors[39] == 1.0 and factors[-1] < 0.05
+    assert factors[65] == pytest.approx((steps - 65) / (steps - factors.count(1.0) + 1), abs=0.02)
+
+
+def test_a_machine_that_slows_down_still_ends_in_time_with_small_rates() -> None:
+    horizon = Horizon(WSD, seconds=100)
+    _, elapsed, factors = run(horizon, lambda step: 1.0 if step < 60 else 4.0)
+    assert elapsed <= 104
+    assert factors[-1] < 0.15
+    assert all(a >= b for a, b in zip(factors, factors[1:], strict=False))
+
+
+def test_the_fixed_horizon_travels_with_the_state() -> None:
+    horizon = Horizon(WSD, seconds=100)
+    step, elapsed = 0, 0.0
+    while horizon.steps is None:
+        assert not horizon.watch(step, elapsed, 1.0, 0.0)
+        step, elapsed = step + 1, elapsed + 1
+    other = Horizon(WSD, seconds=100)
+    other.restore(horizon.saved())
+    assert other.steps == horizon.steps
+    assert [other.factor(s) for s in range(step, step + 20)] == [horizon.factor(s) for s in range(step, step + 20)]
+
+
+def test_a_constant_rate_only_ends() -> None:
+    horizon = Horizon(SchedulerSettings(name="constant", warmup_steps=0), seconds=10)
+    _, elapsed, factors = run(horizon, lambda step: 1.0)
+    assert 9 <= elapsed <= 11 and set(factors) == {1.0}
+
+
+def test_one_step_is_taken_however_short_the_time() -> None:
+    assert run(Horizon(WSD, seconds=0.001), lambda step: 1.0)[0] == 1
