@@ -15,15 +15,15 @@ def section(heading: str, lines: Iterable[str]) -> list[str]:
 
 
 def paragraph(text: str, indent: str = "", most_lines: int | None = None) -> list[str]:
-    """Text folded to the page's width; with `most_lines` what is beyond ends in an ellipsis."""
-    inner = WIDTH - 2
+    """Text folded to the page's width, its line breaks kept; with `most_lines` what is beyond ends in an ellipsis."""
     folded: list[str] = []
-    for line in text.splitlines() or [""]:
-        options = {"initial_indent": indent, "subsequent_indent": indent, "break_on_hyphens": False}
-        folded += textwrap.wrap(line, inner, **options) or [indent.rstrip()]  # type: ignore[arg-type]
+    for line in text.strip().expandtabs(4).splitlines():
+        own = indent + " " * min(len(line) - len(line.lstrip()), WIDTH // 4)
+        wrapper = textwrap.TextWrapper(WIDTH - 2, initial_indent=own, subsequent_indent=own, break_on_hyphens=False)
+        folded += wrapper.wrap(line.strip()) or [""]
     if most_lines is not None and len(folded) > most_lines:
-        folded = [*folded[:most_lines]]
-        folded[-1] = folded[-1][: inner - 4] + " ..."
+        last = folded[most_lines - 1]
+        folded = [*folded[: most_lines - 1], (last[: WIDTH - 6] or indent).rstrip() + " ..."]
     return folded
 
 

@@ -57,10 +57,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What `llmforge run` works through."""
+    """What `llmforge run` works through; `path` is the file it was read from."""
 
     config: RunConfig
     steps: tuple[Step, ...]
+    path: Path | None = None
 
     @property
     def output_dir(self) -> Path:
@@ -202,4 +203,4 @@ def load_pipeline(path: Path | None, overrides: Sequence[str]) -> Pipeline:
     steps = reading.steps(config.output_dir)
     if reading.faults:
         raise ConfigError(in_order(reading.faults))
-    return Pipeline(config, tuple(steps))
+    return Pipeline(config, tuple(steps), path)

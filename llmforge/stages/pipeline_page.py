@@ -5,7 +5,7 @@ A step that a pipeline leaves out leaves out its section.
 
 from __future__ import annotations
 
-import textwrap
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -133,15 +133,15 @@ def _next(pipeline: Pipeline) -> list[str]:
     corpora = [step for step in pipeline.steps if step.stage.artefact == "corpus"]
     lines = []
     if models:
-        model = models[-1].config.output_dir
+        model = shlex.quote(models[-1].config.output_dir)
         talks = models[-1].stage.command == "finetune"
         lines.append(
             f"llmforge chat --model {model}" if talks else f"llmforge generate --model {model} --prompt 'The '"
         )
         if talks:
             lines.append(f"llmforge generate --model {model} --prompt 'What does str.partition do?'")
-        lines.append(f"less {models[-1].config.output_dir}/model/README.md")
-    if corpora:
-        name = corpora[-1].name
-        lines.append(f"llmforge run --config FILE {name}.sources.0.path=MY_FOLDER output_dir=runs/mine")
-    return [textwrap.shorten(line, 200) for line in lines]
+        lines.append(f"less {model}/model/README.md")
+    if corpora and pipeline.path is not None:
+        place = f"{corpora[-1].name}.sources.0.path=MY_FOLDER"
+        lines.append(f"llmforge run --config {shlex.quote(str(pipeline.path))} {place} output_dir=runs/mine")
+    return lines
