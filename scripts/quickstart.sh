@@ -5,12 +5,14 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 ensure_environment runtime
 
-# The configs' paths are those of the repository, the caller's those of the folder he stands in.
+# The configs' paths are those of the repository; what the caller names is looked for in the folder he stands in.
+here=$(pwd -P)
 arguments=()
 for argument in "$@"; do
-  value=${argument#*=}
-  if [ "$value" != "$argument" ] && [ -n "$value" ] && [ "${value#/}" = "$value" ] && [ -e "$PWD/$value" ]; then
-    argument="${argument%%=*}=$PWD/$value"
+  key=${argument%%=*} value=${argument#*=}
+  if [ "$here" != "$ROOT" ] && [ "$key" != "$argument" ] && [ "${key##*.}" != output_dir ] &&
+    [ -n "$value" ] && [ "${value#/}" = "$value" ] && [ -e "$here/$value" ]; then
+    argument="$key=$here/$value"
   fi
   arguments+=("$argument")
 done

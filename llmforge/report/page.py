@@ -22,8 +22,10 @@ def paragraph(text: str, indent: str = "", most_lines: int | None = None) -> lis
         wrapper = textwrap.TextWrapper(WIDTH - 2, initial_indent=own, subsequent_indent=own, break_on_hyphens=False)
         folded += wrapper.wrap(line.strip()) or [""]
     if most_lines is not None and len(folded) > most_lines:
-        last = folded[most_lines - 1]
-        folded = [*folded[: most_lines - 1], (last[: WIDTH - 6] or indent).rstrip() + " ..."]
+        folded = folded[:most_lines]
+        while folded and not folded[-1]:
+            folded.pop()
+        folded[-1:] = [folded[-1][: WIDTH - 6].rstrip() + " ..."]
     return folded
 
 
