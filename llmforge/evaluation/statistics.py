@@ -9,6 +9,8 @@ from statistics import NormalDist
 
 CONFIDENCE = 0.95
 REPEATS = 1000
+# Draws in all, above which fewer repeats are made (but no fewer than 100): many values need fewer.
+_DRAWS = 5_000_000
 
 
 def standard_error(values: Sequence[float]) -> float | None:
@@ -46,16 +48,15 @@ def wilson_interval(successes: int, count: int, confidence: float = CONFIDENCE) 
     return (0.0 if successes == 0 else low), (1.0 if successes == count else high)
 
 
-def bootstrap_interval(
-    count: int, statistic: Callable[[Sequence[int]], float], seed: int, repeats: int = REPEATS
-) -> tuple[float, float]:
+def bootstrap_interval(count: int, statistic: Callable[[Sequence[int]], float], seed: int) -> tuple[float, float]:
     """The middle 95 % of `statistic` over samples drawn anew with replacement (Efron, 1979).
 
     `statistic` gets the drawn indexes (0 to count - 1, some several times); the same seed draws the same.
     """
-    assert count > 0 and repeats > 1
+    assert count > 0
     draw = Random(seed)
     everyone = range(count)
+    repeats = max(100, min(REPEATS, _DRAWS // count))
     found = sorted(statistic(draw.choices(everyone, k=count)) for _ in range(repeats))
     return quantile(found, (1 - CONFIDENCE) / 2), quantile(found, (1 + CONFIDENCE) / 2)
 

@@ -77,6 +77,11 @@ class FinetuneConfig(Config):
             raise ValueError("lora is given but method is full: set method: lora, or leave lora out")
         if self.train.sample_every is not None:
             raise ValueError("train.sample_every is for pretrain only: leave it out")
+        held_out = self.data.valid is not None or self.data.valid_fraction > 0
+        if self.train.early_stopping is not None and not held_out:
+            raise ValueError(
+                "train.early_stopping needs held-out conversations: give data.valid or data.valid_fraction"
+            )
         check_budget(self.train, self.scheduler)
         return self
 

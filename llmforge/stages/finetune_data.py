@@ -52,6 +52,7 @@ class FinetuneData:
         from llmforge.finetune.validation import ConversationValidation
 
         if self.valid is None:
+            bench.console.warn("nothing is held out: there will be no valid_loss (give data.valid or valid_fraction)")
             return None
         train = config.train
         made = ConversationValidation(

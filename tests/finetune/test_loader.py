@@ -189,3 +189,21 @@ def test_validation_is_the_mean_over_trained_tokens() -> None:
     said = sum(len(message["content"]) for one in TALKS for message in one.messages if message["role"] == "assistant")
     assert found["valid_bits_per_byte"] == pytest.approx(loss / np.log(2) / said, rel=1e-5)
     assert made.whole_factor > 1 and made(parallel, whole=False) != found
+
+
+def test_validation_shared_by_processes_adds_up() -> None:
+    rows, trained = encoded(TALKS), model()
+    parallel = Parallel(CausalLMObjective(trained), "none", World(), torch.device("cpu"))
+
+    class Recording(World):
+        def total(self, values: torch.Tensor) -> torch.Tensor:
+            heard.append(values.clone())
+            return values
+
+    heard: list[torch.Tensor] = []
+    for world in (Recording(), Recording(0, 2), Recording(1, 2), Recording(0, 3), Recording(1, 3), Recording(2, 3)):
+        made = ConversationValidation(rows, 32, 1, PAD, None).on(world, torch.device("cpu"), [b"x"] * 265)
+        made(parallel, whole=True)
+    whole = heard[0]
+    torch.testing.assert_close(heard[1] + heard[2], whole)
+    torch.testing.assert_close(heard[3] + heard[4] + heard[5], whole)

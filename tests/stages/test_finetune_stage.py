@@ -289,6 +289,7 @@ def test_rows_beyond_the_context_and_missing_inputs(talking_model: Path, tmp_pat
         ({"data": {"train": []}}, "train"),
         ({"train": {"num_epochs": 1}}, "exactly one"),
         ({"train": {"sample_every": 5}}, "sample_every"),
+        ({"data": {"valid": None}, "train": {"eval_every": 1, "early_stopping": {}}}, "needs held-out conversations"),
         ({"lora": {"r": 0}}, "lora.r"),
     ],
 )
