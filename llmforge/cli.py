@@ -7,7 +7,6 @@ The options that all commands share are dataclasses that `_spread` turns into ty
 from __future__ import annotations
 
 import inspect
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -81,10 +80,12 @@ class _Flags:
 
     def overrides(self) -> list[str]:
         """The flags that were given, as overrides."""
+        from llmforge.config.overrides import spell_override
+
         given: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
         if given.get("tasks") is not None:
             given["tasks"] = given["tasks"].split(",")
-        return [f"{_KEYS.get(name, name)}={json.dumps(value)}" for name, value in given.items() if value is not None]
+        return [spell_override(_KEYS.get(name, name), value) for name, value in given.items() if value is not None]
 
 
 _KEYS = {name: f"sampling.{name}" for name in ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "seed")}
@@ -209,9 +210,9 @@ def tokenize(call: Call) -> None:
 
 @_command(
     "Models",
-    "pretrain -c configs/pretrain/small.yaml",
-    "pretrain -c configs/pretrain/small.yaml train.max_steps=100 optimizer.lr=3e-4 output_dir=runs/try",
-    "pretrain -c configs/pretrain/small.yaml --nproc 2",
+    "pretrain -c configs/pretrain/quickstart.yaml",
+    "pretrain -c configs/pretrain/quickstart.yaml train.max_steps=100 optimizer.lr=3e-4 output_dir=runs/try",
+    "pretrain -c configs/pretrain/quickstart.yaml --nproc 2",
 )
 def pretrain(call: Call, training: Training) -> None:
     """Token shards -> a model folder, from scratch or from another model; goes on where it was stopped."""

@@ -70,7 +70,7 @@ class CorpusRun:
             from llmforge.cleaning.dedup.near import find_near_duplicates
 
             found = self.survivors.signatures()
-            same = find_near_duplicates(found, self.survivors.sizes, self.survivors.text, self.settings.near)
+            same = find_near_duplicates(found, self.survivors.sizes, self._text, self.settings.near)
             near = {number: (match.kept, match.similarity) for number, match in same.items()}
         staying = [number for number in range(len(self.survivors)) if number not in near]
         plan = choose_splits(self.survivors.ids, self.survivors.sizes, staying, self.split)
@@ -84,6 +84,10 @@ class CorpusRun:
             self.ledger.add_kept(document.source, size)
             self.on_progress(0, 0)
         return plan.splits
+
+    def _text(self, number: int) -> str:
+        self.on_progress(0, 0)
+        return self.survivors.read(number).text
 
     def _sort(self, document: Document, size: int, outcome: Outcome, signature: bytes, exact: ExactIndex) -> None:
         if outcome.drop is not None:
@@ -102,7 +106,7 @@ class CorpusRun:
 
     def _drop_near(self, document: Document, size: int, kept_number: int, similarity: float) -> None:
         kept = self.survivors.ids[kept_number]
-        because = f"{similarity:.0%} of its runs of words and those of {kept} are shared"
+        because = f"{similarity:.1%} of its runs of words and those of {kept} are shared"
         facts: dict[str, object] = {"kept": kept, "similarity": round(similarity, 4)}
         self._drop(document, size, Drop("near_duplicate", "", because), facts)
 

@@ -71,10 +71,6 @@ class Survivors:
         begin, end = self._ends[number], self._ends[number + 1]
         return Document(*orjson.loads(os.pread(self._handle, end - begin, begin)))
 
-    def text(self, number: int) -> str:
-        """One document's text."""
-        return self.read(number).text
-
     def __iter__(self) -> Iterator[Document]:
         return (self.read(number) for number in range(len(self)))
 

@@ -5,10 +5,11 @@ The value is YAML; a number addresses an item of a list, and the one behind the 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from llmforge.config.yaml_tree import Node, parse
-from llmforge.errors import ConfigError, Fault
+from llmforge.errors import ConfigError, Fault, UsageError
 
 OVERRIDE = "override"
 # They open aliases, anchors, tags, directives and comments, none of which an override can mean: *.txt is a glob.
@@ -20,6 +21,20 @@ def place_of(override: str) -> str:
     """How an override is named in a fault and as an origin."""
     text = override if len(override) <= _SHOWN else override[: _SHOWN - 3] + "..."
     return f"{OVERRIDE} `{text}`"
+
+
+def spell_override(key: str, value: object) -> str:
+    """The override that sets `key` to `value`, in ASCII: YAML takes neither control characters nor surrogate pairs.
+
+    Raises:
+        UsageError: a text that came from bytes that are not UTF-8.
+    """
+    if not isinstance(value, str):
+        return f"{key}={json.dumps(value)}"
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise UsageError("the text holds bytes that are not UTF-8", f"--{key}", "encode it in UTF-8")
+    plain = (letter if " " <= letter <= "~" and letter not in '"\\' else f"\\U{ord(letter):08x}" for letter in value)
+    return f'{key}="{"".join(plain)}"'
 
 
 def split_override(override: str) -> tuple[list[str], Node]:

@@ -121,7 +121,7 @@ def _questions(facts: Facts) -> list[str]:
 def _times(facts: Facts, seconds: float) -> list[str]:
     rows = []
     for name, entry in facts.items():
-        note = "skipped: unchanged since" if entry["status"] == "skipped" else ""
+        note = "then; skipped now" if entry["status"] == "skipped" else ""
         rows.append([name, duration(entry["seconds"]), note])
     rows.append(["in all, now", duration(seconds), ""])
     return table(rows, right=(1,))

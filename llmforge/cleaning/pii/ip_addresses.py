@@ -11,7 +11,7 @@ from ipaddress import IPv6Address, ip_address
 
 from llmforge.cleaning.pii.match import Match
 
-_V4 = re.compile(r"(?<![\w.+\-~^])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w\-]|\.[0-9])")
+_V4 = re.compile(r"(?<![\w.+\-~^])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w\-]|\.[0-9A-Za-z])")
 _VERSION_BEFORE = re.compile(
     r"(?:\b(?:versions?|ver|v|releases?|rev|revision|build|sections?|sec|chapter|clause|article|paragraph|table|figure|"
     r"fig|appendix|step|rule|firmware|driver|since|upgrade[ds]?|downgrade[ds]?|oid|package|python|numpy|release[ds]?)"
@@ -23,7 +23,9 @@ _ADDRESS_BEFORE = re.compile(
     r"login|remote)\b[^\d\n]{0,12}|//)$",
     re.IGNORECASE,
 )
-_LEAST_OCTET = 30  # four numbers that are all smaller are a version or a section unless the text says address
+# Four numbers of which fewer than two reach this are a version or a section, unless the text says address; of random
+# addresses that is .6 %.
+_LARGE_OCTET = 30
 _V6_HINT = re.compile(r":[0-9A-Fa-f]{0,4}:")
 _V6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")
 _CONTEXT = 24
@@ -48,7 +50,7 @@ def _is_public_v4(text: str, start: int, end: int) -> bool:
         return False
     if _VERSION_BEFORE.search(before):
         return False
-    if max(map(int, written.split("."))) >= _LEAST_OCTET:
+    if sum(int(octet) >= _LARGE_OCTET for octet in written.split(".")) >= 2:
         return True
     return _ADDRESS_BEFORE.search(before) is not None or re.match(r":[0-9]{2,5}\b", text[end : end + 6]) is not None
 
@@ -75,7 +77,7 @@ def _public_v6(written: str) -> IPv6Address | None:
         address = ip_address(written)
     except ValueError:
         return None
-    if not isinstance(address, IPv6Address) or not address.is_global:
+    if not isinstance(address, IPv6Address) or not address.is_global or address.is_multicast:
         return None
     if "" in groups:
         # x[1::2] and a::b are code; a shortened address of a person begins 2xxx: or 3xxx:.

@@ -39,6 +39,7 @@ _SOCIAL_SECURITY = re.compile(r"[0-9]{3}-[0-9]{2}-[0-9]{4}")
 _IPV4 = re.compile(r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}")
 _THOUSANDS = re.compile(r"[0-9]{1,3}(?:([. \u00a0])[0-9]{3})(?:\1[0-9]{3})*")
 _AMERICAN = re.compile(r"(?:\+?1[\-. ]|001-)?(?:\([0-9]{3}\) ?|[0-9]{3}([\-.]))[0-9]{3}[\-.][0-9]{4}")
+_AREA_CODE = re.compile(r"(?:\+|00|1)[0-9 .\-]{0,6}\([0-9]{1,5}\)[^(]*$|\([^(]*$")  # nothing else is in parentheses
 _ROW_BEFORE = re.compile(r"[0-9][\s,;|]{1,3}$")
 _ROW_AFTER = re.compile(r"[\s,;|]{1,2}[0-9]")
 _CONTEXT = 36
@@ -119,6 +120,8 @@ def _is_telephone(text: str, start: int, end: int, regions: Sequence[str]) -> bo
     if not MIN_DIGITS <= len(digits) <= MAX_DIGITS or len(set(digits)) < 3:
         return False
     if _DATE.match(piece) or _SOCIAL_SECURITY.fullmatch(piece) or _IPV4.fullmatch(piece):
+        return False
+    if "(" in piece[1:] and not _AREA_CODE.match(piece):
         return False
     if digits.startswith(STAND_IN) or national_part(piece)[1].startswith(STAND_IN):
         return False

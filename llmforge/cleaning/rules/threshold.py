@@ -16,10 +16,10 @@ def outside(rules: Config, key: str, value: float, what: str) -> Drop | None:
     """
     lowest = getattr(rules, f"min_{key}", None)
     if lowest is not None and value < lowest:
-        return _drop(rules, f"min_{key}", f"{shown(value)} {what}, less than {shown(lowest)}")
+        return _drop(rules, f"min_{key}", f"{apart(value, lowest)} {what}, less than {shown(lowest)}")
     highest = getattr(rules, f"max_{key}", None)
     if highest is not None and value > highest:
-        return _drop(rules, f"max_{key}", f"{shown(value)} {what}, more than {shown(highest)}")
+        return _drop(rules, f"max_{key}", f"{apart(value, highest)} {what}, more than {shown(highest)}")
     return None
 
 
@@ -28,6 +28,16 @@ def _drop(rules: Config, threshold: str, words: str) -> Drop:
     return Drop(str(name), threshold, f"it has {words}")
 
 
-def shown(value: float) -> str:
-    """A count with separators, a ratio with three digits."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+def apart(value: float, threshold: float) -> str:
+    """`value` with as many digits as it takes to differ from the threshold: never "0.16, more than 0.16"."""
+    digits = 3
+    while not isinstance(value, int) and value != threshold and digits < 17:
+        if float(f"{value:.{digits}g}") != threshold:
+            break
+        digits += 1
+    return shown(value, digits)
+
+
+def shown(value: float, digits: int = 3) -> str:
+    """A count with separators, a ratio with three digits or more."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}g}"

@@ -67,6 +67,7 @@ def best_homes(modules: dict[str, types.ModuleType]) -> dict[int, tuple[str, str
 
 
 def rank(module: str, value: Any) -> int:
+    """How far a module is from an object's home: 0 for builtins, 1 where it says it lives, up to 4 for private ones."""
     own = getattr(value, "__module__", None) or ""
     if module == "builtins":
         return 0
@@ -92,6 +93,7 @@ def module_entries(name: str, module: types.ModuleType, homes: dict[int, tuple[s
 
 
 def class_entries(name: str, value: type) -> Iterator[Row]:
+    """A class written in C and its public methods and properties; none of a class written in Python."""
     members = [(key, member) for key, member in list(vars(value).items())]
     if any(inspect.isfunction(member) for _, member in members):
         return
@@ -106,6 +108,7 @@ def class_entries(name: str, value: type) -> Iterator[Row]:
 
 
 def entry(kind: str, name: str, value: Any) -> Row:
+    """One documented object as a row: kind, name, signature, doc."""
     return {"kind": kind, "name": name, "signature": signature(kind, value), "doc": inspect.cleandoc(value.__doc__)}
 
 
