@@ -107,7 +107,11 @@ REPETITION_CASES = [
 
 FINEWEB_CASES = [
     ("min_punctuated_line_ratio", "a.\n" * 3 + "a\n" * 22, "a.\n" * 3 + "a\n" * 23),
-    ("max_short_line_ratio", "\n".join(["a" * 30] * 67 + ["b" * 31] * 33), "\n".join(["a" * 30] * 68 + ["b" * 31] * 32)),
+    (
+        "max_short_line_ratio",
+        "\n".join(["a" * 30] * 67 + ["b" * 31] * 33),
+        "\n".join(["a" * 30] * 68 + ["b" * 31] * 32),
+    ),
     ("max_duplicate_line_character_ratio", "a\na\n" + "b" * 98, "a\na\n" + "b" * 97),
     ("max_newline_word_ratio", "a b c d e f g\nh\ni\nj", "a b c d e f\ng\nh\ni"),
 ]

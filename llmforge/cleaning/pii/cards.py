@@ -7,7 +7,13 @@ from collections.abc import Iterator
 
 from llmforge.cleaning.pii.match import Match
 
-_CARD = re.compile(r"(?<![\w.+\-])[0-9](?:[ \-\n]?[0-9]){12,18}(?![\w\-]|[.,][0-9]| [0-9])")
+_END = r"(?![\w\-]|[.,][0-9]| [0-9])"
+_SPACED = "(?:[0-9]{4} ){3}[0-9]{4}"
+# The last two: a card with another number right behind it, which the first would take as one long number.
+_CARD = re.compile(
+    rf"(?<![\w.+\-])(?:[0-9](?:[ \-\n]?[0-9]){{12,18}}{_END}"
+    rf"|(?:[0-9]{{4}}-){{3}}[0-9]{{4}}(?= [0-9])|{_SPACED}(?= {_SPACED}{_END}))"
+)
 _ISSUERS = (  # prefixes as a pattern, lengths
     (re.compile(r"4"), (16, 19)),  # Visa
     (re.compile(r"5[1-5]|2(?:22[1-9]|2[3-9]|[3-6]|7[01]|720)"), (16,)),  # Mastercard

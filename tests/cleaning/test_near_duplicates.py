@@ -1,0 +1,80 @@
+"""Near duplicates against a plain reading: sets of runs of words, compared pair by pair."""
+
+from __future__ import annotations
+
+import random
+from itertools import combinations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmforge.cleaning.dedup.near import NearSettings, find_near_duplicates, signatures
+from llmforge.cleaning.dedup.shingles import jaccard, shingle_hashes
+
+WORDS = [f"word{number}" for number in range(500)]
+
+
+def runs(text: str, size: int) -> set[tuple[str, ...]]:
+    words = text.split()
+    return {tuple(words[start : start + size]) for start in range(max(1, len(words) - size + 1))}
+
+
+def plain_jaccard(first: str, second: str, size: int = 5) -> float:
+    one, two = runs(first, size), runs(second, size)
+    return len(one & two) / len(one | two)
+
+
+def make(seed: int, count: int = 200) -> list[str]:
+    return random.Random(seed).choices(WORDS, k=count)
+
+
+def drop(texts: list[str], chosen: NearSettings) -> dict[int, int]:
+    sizes = [len(text) for text in texts]
+    found = find_near_duplicates(signatures(texts, chosen), sizes, texts.__getitem__, chosen)
+    return {number: match.kept for number, match in found.items()}
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=40), st.lists(st.sampled_from("abcd"), min_size=1))
+def test_similarity_is_that_of_the_sets(first: list[str], second: list[str]) -> None:
+    one, two = " ".join(first), " ".join(second)
+    assert jaccard(shingle_hashes(one, 3), shingle_hashes(two, 3)) == pytest.approx(plain_jaccard(one, two, 3))
+
+
+def test_case_punctuation_and_spacing_make_no_difference() -> None:
+    assert jaccard(shingle_hashes("One, two -- three!", 2), shingle_hashes("one two\nTHREE", 2)) == 1.0
+
+
+def test_drops_exactly_the_pairs_beyond_the_threshold() -> None:
+    texts = []
+    for seed in range(40):
+        words = make(seed)
+        changed = list(words)
+        for place in range(0, 200, 200 // (1 + seed % 10)):
+            changed[place] = f"new{seed}x{place}"
+        texts += [" ".join(words), " ".join(changed)]
+    chosen = NearSettings(keep="first")
+    expected = {
+        second: first
+        for first, second in combinations(range(len(texts)), 2)
+        if plain_jaccard(texts[first], texts[second]) >= chosen.threshold
+    }
+    assert drop(texts, chosen) == expected
+    assert 0 < len(expected) < 40  # some pairs lie on either side
+
+
+def test_the_longest_or_the_first_stays() -> None:
+    words = make(1)
+    texts = [" ".join(words), " ".join([*words, "end"])]
+    assert drop(texts, NearSettings()) == {0: 1}
+    assert drop(texts, NearSettings(keep="first")) == {1: 0}
+
+
+def test_all_documents_the_same_leave_one() -> None:
+    texts = [" ".join(make(3))] * 300
+    assert drop(texts, NearSettings(keep="first")) == dict.fromkeys(range(1, 300), 0)
+
+
+def test_texts_without_words_are_no_duplicates() -> None:
+    assert drop(["", "", "..."], NearSettings()) == {}
