@@ -18,6 +18,7 @@ Facts = Mapping[str, dict[str, Any]]
 
 _MOST_REASONS = 20
 _QUESTIONS = 5
+_MEMORISES = 1.3  # held-out loss over training loss, from here up
 _ANSWER_LINES = 6
 _BITS = "bits_per_byte"
 
@@ -85,7 +86,23 @@ def _bits(facts: Facts, xz: Mapping[str, float] | None) -> list[str]:
         [label, f"{bits:.3f}", f"{bits / bar:.2f} of xz" if bar else ""] for label, bits in rows if bits is not None
     ]
     size = [f"of {quantity(xz['bytes'], 'B')} that no training step saw"] if xz is not None else []
-    return [*table(cells, right=(1, 2)), *size]
+    return [*table(cells, right=(1, 2)), *size, *_memorised(facts)]
+
+
+def _memorised(facts: Facts) -> list[str]:
+    """Loss on training text against loss on held-out text, in nats a token, and what a wide gap means."""
+    lines: list[str] = []
+    for name, result in _results(facts, "pretrain"):
+        seen, unseen = result.get("train_loss"), result.get("valid_loss")
+        if not seen or not unseen:
+            continue
+        text = f"{name}: loss {seen:.2f} on training text, {unseen:.2f} on held-out text"
+        if result.get("best_step") is not None:
+            text += f"; stopped early, the weights are the best on held-out text, those of step {result['best_step']}"
+        if unseen > _MEMORISES * seen:
+            text += f": it memorises, since it read all of the text {result['epochs']:.1f} times; give it more text"
+        lines += paragraph(text)
+    return lines
 
 
 def _scores(facts: Facts) -> list[str]:
