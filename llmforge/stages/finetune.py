@@ -159,7 +159,7 @@ def _result(
 ) -> dict[str, object]:
     lora = config.method == "lora"
     return {
-        "state": "finished" if outcome.best_step is None else "stopped early",
+        "state": "stopped early" if outcome.stopped_early else "finished",
         "steps": outcome.steps,
         "tokens": outcome.tokens,
         "train_loss": outcome.train_loss,
@@ -230,7 +230,7 @@ def _summary(result: dict[str, Any]) -> str:
     if result["valid_loss"] is not None:
         lines.append(f"held-out loss {result['base_valid_loss']:.4f} -> {result['valid_loss']:.4f} a trained token")
     if result["best_step"] is not None:
-        lines.append(f"stopped early: the weights are those of step {result['best_step']}, the best on held-out text")
+        lines.append(f"{result['state']}: weights of step {result['best_step']}, the best on held-out text")
     return "\n".join(lines)
 
 

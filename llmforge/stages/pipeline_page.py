@@ -98,7 +98,7 @@ def _memorised(facts: Facts) -> list[str]:
             continue
         text = f"{name}: loss {seen:.2f} on training text, {unseen:.2f} on held-out text"
         if result.get("best_step") is not None:
-            text += f"; stopped early, the weights are the best on held-out text, those of step {result['best_step']}"
+            text += f"; {result['state']}: weights of step {result['best_step']}, the best on held-out text"
         if unseen > _MEMORISES * seen:
             text += f": it memorises, since it read all of the text {result['epochs']:.1f} times; give it more text"
         lines += paragraph(text)

@@ -174,7 +174,7 @@ def _build(config: PretrainConfig, shape: ModelConfig, dtype: Any) -> Transforme
 
 def _result(outcome: TrainResult, shape: ModelConfig, folder: RunFolder, data: PretrainData) -> dict[str, object]:
     return {
-        "state": "finished" if outcome.best_step is None else "stopped early",
+        "state": "stopped early" if outcome.stopped_early else "finished",
         "steps": outcome.steps,
         "tokens": outcome.tokens,
         "train_loss": outcome.train_loss,
@@ -226,7 +226,7 @@ def _summary(result: dict[str, Any]) -> str:
         bits = "" if before is None or after is None else f", {before:.3f} -> {after:.3f} bits a byte"
         lines.append(f"held-out loss {result['valid_loss']:.4f}{bits}")
     if result["best_step"] is not None:
-        lines.append(f"stopped early: the weights are those of step {result['best_step']}, the best on held-out text")
+        lines.append(f"{result['state']}: weights of step {result['best_step']}, the best on held-out text")
     return "\n".join(lines)
 
 

@@ -65,4 +65,5 @@ class TrainResult:
     compile_seconds: float
     peak_memory_bytes: int
     best_step: int | None
+    stopped_early: bool
     seconds: float

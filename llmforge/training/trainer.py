@@ -215,9 +215,15 @@ class Trainer:
                 save_state(folder, self.progress.step, tensors, meta, self.config.train.keep_last)
             self.config.world.wait()
 
+    def _ends_best(self) -> bool:
+        """Whether a run that used all of its budget ends with weights that beat the best ones kept on the way."""
+        figures, best = self._validate(whole=False), self.progress.best_loss
+        return bool(figures) and (best is None or float(figures["valid_loss"]) < best)
+
     def _finish(self) -> TrainResult:
         """The last validation, on the whole split, with the weights that are kept."""
-        best = bool(self._best) and self.config.train.early_stopping is not None
+        early = self.progress.stopped_early
+        best = bool(self._best) and self.config.train.early_stopping is not None and (early or not self._ends_best())
         if best:
             put_back(self.objective.model, self._best)
         self.progress.newest = self._validate(whole=True) or self.progress.newest
@@ -233,6 +239,7 @@ class Trainer:
             compile_seconds=max(0.0, first - usual) if self.config.choices.get("compile") else 0.0,
             peak_memory_bytes=peak_memory_bytes(self.config.device),
             best_step=self.progress.best_step if best else None,
+            stopped_early=early,
             seconds=self._clock.elapsed(),
         )
 
