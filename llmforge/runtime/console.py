@@ -51,7 +51,7 @@ def quantity(count: float, unit: str) -> str:
 class _PlainBar:
     def __init__(self, console: Console, label: str, total: float | None, unit: str) -> None:
         self._console, self._label, self._total, self._unit = console, label, total, unit
-        self._done, self._note = 0.0, ""
+        self._done, self._note, self._reported = 0.0, "", -1.0
         self._start = self._shown = time.monotonic()
 
     def advance(self, n: float = 1, note: str = "") -> None:
@@ -60,6 +60,7 @@ class _PlainBar:
         now = time.monotonic()
         if now - self._shown >= _PLAIN_EVERY_SECONDS:
             self._shown = now
+            self._reported = self._done
             self._console.say(self.line(now))
 
     def set_total(self, total: float) -> None:
@@ -135,7 +136,7 @@ class Console:
         else:
             plain = _PlainBar(self, label, total, unit)
             yield plain
-            if time.monotonic() - plain._start >= _PLAIN_EVERY_SECONDS:
+            if time.monotonic() - plain._start >= _PLAIN_EVERY_SECONDS and plain._reported != plain._done:
                 self.say(plain.line(time.monotonic()))
 
     @contextmanager

@@ -92,15 +92,15 @@ def _bits(facts: Facts, xz: Mapping[str, float] | None) -> list[str]:
 def _memorised(facts: Facts) -> list[str]:
     """Loss on training text against loss on held-out text, in nats a token, and what a wide gap means."""
     lines: list[str] = []
-    for name, result in _results(facts, "pretrain"):
+    for name, result in (*_results(facts, "pretrain"), *_results(facts, "finetune")):
         seen, unseen = result.get("train_loss"), result.get("valid_loss")
         if not seen or not unseen:
             continue
-        text = f"{name}: loss {seen:.2f} on training text, {unseen:.2f} on held-out text"
+        text = f"{name}: loss {seen:.2f} on what it trained on, {unseen:.2f} on what was held out"
         if result.get("best_step") is not None:
             text += f"; {result['state']}: weights of step {result['best_step']}, the best on held-out text"
         if unseen > _MEMORISES * seen:
-            text += f": it memorises, since it read all of the text {result['epochs']:.1f} times; give it more text"
+            text += ": it memorises; give it more text, or a shorter run"
         lines += paragraph(text)
     return lines
 

@@ -142,8 +142,10 @@ class Trainer:
             left = self.schedule.seconds_left(step, self._clock.elapsed(), self._clock.pace())
             note = f"loss {figures.get('loss', float('nan')):.3f}, {figures.get('tokens_per_second', 0):,.0f} tokens/s"
             if self.schedule.steps is not None:
-                bar.set_total(self.schedule.steps)
-            bar.advance(step - self._shown, note + (f", {duration(left)} left" if left is not None else ""))
+                bar.set_total(self.schedule.steps)  # from now on the bar itself knows how long to go
+            elif left is not None:
+                note += f", {duration(left)} left"
+            bar.advance(step - self._shown, note)
             self._shown = step
         last = step == self.schedule.steps
         for observer in self.observers:
