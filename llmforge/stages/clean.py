@@ -256,6 +256,6 @@ def _nothing_left(ledger: Ledger) -> DataError:
     name, count = reason
     example = ledger.examples[name][0]
     what = f"no document is left: {count.documents:,} of {ledger.read.documents:,} were dropped by {name}"
-    return DataError(
-        what, "rules", f"{example['id']}, for one, because {example['because']}; loosen or remove that rule"
-    )
+    way_out = "loosen or remove that rule" if "." in name else "name a source that has text"
+    place = "rules" if "." in name else "sources"
+    return DataError(what, place, f"{example['id']}, for one, because {example['because']}; {way_out}")

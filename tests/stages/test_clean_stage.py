@@ -136,6 +136,7 @@ def test_the_split_does_not_depend_on_the_neighbours(tmp_path: Path) -> None:
         (b"not json\n" * 5, "rows.jsonl"),
         (b'{"text": "short"}\n', "min_words"),
         (b"", "hold no document"),
+        (b'{"text": " "}\n', "name a source that has text"),
     ],
 )
 def test_bad_input_names_its_place_and_leaves_nothing(tmp_path: Path, content: bytes, says: str) -> None:
