@@ -32,6 +32,8 @@ from llmforge.training.parallel import Parallel
 from llmforge.training.state import CHECKPOINTS, Progress, Saved, capture, restore
 from llmforge.training.validation import untrained
 
+_FEW_STEPS = 10  # a budget in minutes that gave no more was eaten by something else
+
 
 @dataclass
 class Trainer:
@@ -183,7 +185,9 @@ class Trainer:
             figures = self.validation(self.objective, whole)
             seconds = self._clock.elapsed() - start
         if not whole:
-            self._reserve = seconds * self.validation.whole_factor
+            # at the end the whole split, and with early stopping the sample once more
+            extra = 1.0 if self.config.train.early_stopping is not None else 0.0
+            self._reserve = seconds * (self.validation.whole_factor + extra)
         self._write(figures | ({"whole_split": True} if whole else {}))
         return figures
 
@@ -225,6 +229,11 @@ class Trainer:
     def _finish(self) -> TrainResult:
         """The last validation, on the whole split, with the weights that are kept."""
         early = self.progress.stopped_early
+        if self.schedule.seconds is not None and self.progress.step < _FEW_STEPS:
+            self.config.console.warn(
+                f"{duration(self.schedule.seconds)} were enough for {self.progress.step} steps, validation with it;"
+                " give train.max_minutes more, or validation fewer tokens"
+            )
         best = bool(self._best) and self.config.train.early_stopping is not None and (early or not self._ends_best())
         if best:
             put_back(self.objective.model, self._best)

@@ -270,6 +270,14 @@ def test_a_budget_in_minutes_is_kept(tokens: Path, tmp_path: Path) -> None:
     assert rates[-1] < 0.5 * max(rates)
 
 
+def test_a_budget_that_validation_eats_is_told(
+    tokens: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = train(values(tokens, tmp_path / "run", train__max_steps=None, train__max_minutes=1e-4))
+    assert result["steps"] == 1
+    assert "enough for 1 steps, validation" in capsys.readouterr().err
+
+
 def test_early_stopping_gives_the_best_weights(tokens: Path, tmp_path: Path) -> None:
     settings = values(
         tokens,
