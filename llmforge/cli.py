@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 
 from llmforge.errors import UsageError
 from llmforge.runtime.exits import guarded
+from llmforge.runtime.threads import spin_briefly
 
 if TYPE_CHECKING:
     from llmforge.stages.request import Request
@@ -211,7 +212,7 @@ def tokenize(call: Call) -> None:
 @_command(
     "Models",
     "pretrain -c configs/pretrain/quickstart.yaml",
-    "pretrain -c configs/pretrain/quickstart.yaml train.max_steps=100 optimizer.lr=3e-4 output_dir=runs/try",
+    "pretrain -c configs/pretrain/quickstart.yaml train.max_steps=100 optimizer.lr=0.02 output_dir=runs/try",
     "pretrain -c configs/pretrain/quickstart.yaml --nproc 2",
 )
 def pretrain(call: Call, training: Training) -> None:
@@ -295,4 +296,5 @@ def _invoke() -> int:
 
 def main() -> None:
     """The entry point of `llmforge`."""
+    spin_briefly()
     sys.exit(guarded(_invoke))

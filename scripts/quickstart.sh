@@ -5,13 +5,13 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 ensure_environment runtime
 
-# The configs' paths are those of the repository; what the caller names is looked for in the folder he stands in.
+# The configs' paths are those of the repository; what the caller names lies in the folder he stands in.
 here=$(pwd -P)
 arguments=()
 for argument in "$@"; do
   key=${argument%%=*} value=${argument#*=}
-  if [ "$here" != "$ROOT" ] && [ "$key" != "$argument" ] && [ "${key##*.}" != output_dir ] &&
-    [ -n "$value" ] && [ "${value#/}" = "$value" ] && [ -e "$here/$value" ]; then
+  if [ "$here" != "$ROOT" ] && [ "$key" != "$argument" ] && [ -n "$value" ] && [ "${value#/}" = "$value" ] &&
+    { [ "${key##*.}" = output_dir ] || [ -e "$here/$value" ]; }; then
     argument="$key=$here/$value"
   fi
   arguments+=("$argument")

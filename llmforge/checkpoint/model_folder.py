@@ -69,7 +69,7 @@ def load_model(
 
     Raises:
         DataError: no model folder, an unsupported architecture, or weights that do not fit the config.
-        DamagedError: a file has another size than its manifest says, cannot be read, or holds NaN.
+        DamagedError: a file has another size or digest than its manifest says, cannot be read, or holds NaN.
     """
     import torch
 
@@ -79,7 +79,7 @@ def load_model(
     found = find_model(folder)
     config = read_model_config(found)
     if (found / MANIFEST).is_file():
-        read_manifest(found, "model", verify="sizes")
+        read_manifest(found, "model", verify="digests")
     with torch.device("meta"):
         model = Transformer(config, compute_dtype or torch.float32)
     shapes = {_stored_name(name): tuple(value.shape) for name, value in model.state_dict().items()}

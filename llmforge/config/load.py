@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from llmforge.config.explain import explain, in_order, mixed_booleans
 from llmforge.config.overrides import OVERRIDE, apply_overrides
 from llmforge.config.schema import Config
-from llmforge.config.shape import default_list
+from llmforge.config.shape import allowed_at, default_list, is_config
 from llmforge.config.yaml_tree import Node, read_tree
 from llmforge.errors import ConfigError, Fault, UsageError
 
@@ -79,6 +79,22 @@ def seed_default_lists(schema: type[Config], root: Node, parts: Sequence[str]) -
         node = child
 
 
+def drop_alternatives(schema: type[Config], root: Node, parts: Sequence[str]) -> None:
+    """Takes what the file gave in place of an overridden key out of the tree, as max_steps where max_minutes is set."""
+    parent: Node | None = root
+    for part in parts[:-1]:
+        parent = parent.child(part) if parent is not None else None
+    chosen = parent.child(parts[-1]) if parent is not None else None
+    if parent is None or not isinstance(parent.value, dict) or chosen is None or chosen.value is None:
+        return
+    for member in allowed_at(schema, root, parts[:-1]):
+        for group in member.alternatives if is_config(member) else ():
+            for key in set(group) - {parts[-1]} if parts[-1] in group else ():
+                other = parent.child(key)
+                if other is not None and not other.where.startswith(OVERRIDE):
+                    del parent.value[key]
+
+
 def build(schema: type[T], root: Node) -> Loaded[T]:
     """Validates a tree.
 
@@ -102,7 +118,10 @@ def merged_tree(schema: type[Config], path: Path | None, overrides: Sequence[str
     root = read_tree(path) if path is not None else Node({}, "command line")
     for override in overrides:
         seed_default_lists(schema, root, override.partition("=")[0].split("."))
-    return root, apply_overrides(root, overrides)
+    faults = apply_overrides(root, overrides)
+    for override in overrides:
+        drop_alternatives(schema, root, override.partition("=")[0].strip().split("."))
+    return root, faults
 
 
 def load_config(

@@ -48,6 +48,10 @@ def quantity(count: float, unit: str) -> str:
     return f"{count:,.0f} {unit}".rstrip()
 
 
+def _rate(rate: float, unit: str) -> str:
+    return f"{rate:.1f} {unit}" if unit != "B" and rate < 10 else quantity(rate, unit)
+
+
 class _PlainBar:
     def __init__(self, console: Console, label: str, total: float | None, unit: str) -> None:
         self._console, self._label, self._total, self._unit = console, label, total, unit
@@ -73,7 +77,7 @@ class _PlainBar:
         if self._total:
             parts[0] += f" of {quantity(self._total, self._unit)} ({min(1.0, self._done / self._total):.0%})"
         if rate > 0:
-            parts.append(f"{quantity(rate, self._unit)}/s" if rate >= 1 else f"{1 / rate:.1f} s each")
+            parts.append(f"{_rate(rate, self._unit)}/s" if rate >= 1 else f"{1 / rate:.1f} s each")
             if self._total:
                 parts.append(f"{duration(max(0.0, self._total - self._done) / rate)} left")
         if self._note:

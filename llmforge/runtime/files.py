@@ -17,6 +17,9 @@ from pathlib import Path
 from llmforge.errors import MachineError, UsageError
 
 _BLOCK = 1 << 20
+_REFUSED = frozenset(
+    (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOENT)
+)
 
 
 @contextmanager
@@ -33,7 +36,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS):
             hint = "free space or choose another output_dir"
             raise MachineError(f"cannot write: {error.strerror}", path, hint) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP):
+        if error.errno in _REFUSED:
             raise UsageError(f"cannot write: {error.strerror}", path, "choose another output_dir") from error
         raise
 

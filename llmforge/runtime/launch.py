@@ -52,7 +52,8 @@ def _agent(processes: int, arguments: Sequence[str]) -> int:
     # A rank says by itself what went wrong; the agent's tables would bury it.
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    options = ["--standalone", f"--nproc-per-node={processes}", "-m", "llmforge", *arguments]
+    # Behind "--" torchrun leaves our flags alone, of which --nproc would be one of its own, shortened.
+    options = ["--standalone", f"--nproc-per-node={processes}", "-m", "--", "llmforge", *arguments]
     try:
         run(parse_args(options))  # type: ignore[no-untyped-call]
     except ChildFailedError as error:

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import Field
 
 from llmforge.config.explain import in_order, near
-from llmforge.config.load import Loaded, build, owner_of, seed_default_lists
+from llmforge.config.load import Loaded, build, drop_alternatives, owner_of, seed_default_lists
 from llmforge.config.overrides import put, split_override
 from llmforge.config.schema import Config
 from llmforge.config.yaml_tree import Node, read_tree
@@ -119,6 +119,7 @@ class _Reading:
                 body = self.bodies[parts[0]]
                 seed_default_lists(_stage(parts[0]).schema, body, parts[1:])
                 put(body, parts[1:], value)
+                drop_alternatives(_stage(parts[0]).schema, body, parts[1:])
             elif parts[0] in ("name", "output_dir") and len(parts) == 1:
                 put(self.root, parts, value)
             else:

@@ -32,7 +32,9 @@ def closing_page(pipeline: Pipeline, facts: Facts, xz: Mapping[str, float] | Non
         lines += section("Tokenizer", _tokenizer(result, facts))
     lines += section("Bits per byte of held-out text (less is better)", _bits(facts, xz))
     lines += section("Scores", _scores(facts))
-    lines += section("Held-out questions, and what the model answers", _questions(facts))
+    taught = any(True for _ in _results(facts, "finetune"))
+    heading = "Held-out questions, and what the model answers" if taught else "What the model writes"
+    lines += section(heading, _questions(facts))
     lines += section("Time", _times(facts, seconds))
     lines += section("Next", _next(pipeline))
     return "\n".join(lines).rstrip() + "\n"

@@ -49,7 +49,8 @@ def say_json(value: object) -> None:
 def require_config(request: Request) -> None:
     """Raises UsageError when neither a file nor an override was given."""
     if request.config is None and not request.overrides:
-        hint = f"give --config FILE or key=value; `llmforge {request.command} --help` has examples"
+        first = "--model DIR or " if request.command in ("chat", "generate", "evaluate") else ""
+        hint = f"give {first}--config FILE or key=value; `llmforge {request.command} --help` has examples"
         raise UsageError("no config was given", f"llmforge {request.command}", hint)
 
 

@@ -2,8 +2,8 @@
 
 A budget in steps (or tokens, or epochs, which are turned into steps) is known from the start. A budget in minutes runs
 at the full rate until the share of time that belongs to the decay begins; then the steps that still fit are counted
-from the pace so far, and that horizon is fixed and saved with the state. Only if the machine becomes so slow that the
-horizon would overrun the budget is it brought nearer: the rates then fall faster from where they are.
+from the pace so far, and that horizon is fixed and saved with the state. Only if the machine's pace changes so
+much that the horizon would miss the budget is it moved: the rates then fall faster, or slower, from where they are.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from llmforge.training.settings import SchedulerSettings
 
 # part of the time that is kept back against the machine's changing pace
 _SPARE = 0.02
-# the horizon is brought nearer only when the rest would take this much longer than there is time
+# the horizon is moved only when the rest would take this much longer, or shorter, than there is time
 _LATE = 1.03
 
 
@@ -26,7 +26,7 @@ class HorizonState:
 
     steps: int | None = None
     start: int | None = None
-    # factor at `start`, below 1 when the horizon was brought nearer during the decay
+    # factor at `start`, below 1 when the horizon was moved during the decay
     top: float = 1.0
 
 
@@ -75,7 +75,7 @@ class Horizon:
         if state.steps is None:
             if left <= self.seconds * (self.settings.decay_ratio or 0.0):
                 self.state = HorizonState(step + fitting, step, self.factor(step))
-        elif (state.steps - step) * pace > _LATE * left:
+        elif not left / _LATE <= (state.steps - step) * pace <= _LATE * left:
             self.state = HorizonState(step + fitting, step, self.factor(step))
 
     def seconds_left(self, step: int, elapsed: float, pace: float | None) -> float | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sysconfig
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -67,9 +68,12 @@ class Parallel:
         self.gradient_factor = float(world.size) if strategy == "ddp" else 1.0
         if strategy == "ddp":
             devices = [device.index] if device.type == "cuda" else None
-            self._module = nn.parallel.DistributedDataParallel(
-                objective, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
+            with warnings.catch_warnings():
+                # Its successor still sends buffers once and is not in every torch that we take.
+                warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+                self._module = nn.parallel.DistributedDataParallel(
+                    objective, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+                )
         elif strategy == "fsdp2":
             _shard(objective, self.model, device)
 

@@ -30,6 +30,8 @@ class EarlyStopping(Config):
 class TrainSettings(Config):
     """The loop: how much a step takes, how long the run is, how often it reports and saves."""
 
+    alternatives = (BUDGETS, ("global_batch_size", "global_batch_tokens"))
+
     # rows that go through the model at once; changes speed and memory, not the result
     micro_batch_size: Annotated[int, Field(gt=0, le=2**20)] = 16
     # rows of one optimizer step over all micro-batches and processes; by default one micro-batch
@@ -131,6 +133,8 @@ _DEFAULTS: dict[str, dict[str, object]] = {
 
 class SchedulerSettings(Config):
     """How the rates rise and fall over the run."""
+
+    alternatives = (("warmup_steps", "warmup_ratio"),)
 
     # wsd: warm-up, constant, then linear down over the last part; cosine and linear: down from the warm-up on
     name: Literal["wsd", "cosine", "linear", "constant"] = "wsd"

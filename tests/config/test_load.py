@@ -206,3 +206,23 @@ def test_any_text_gives_a_config_or_one_of_our_errors(text: str, overrides: list
 
 def test_the_json_schema_forbids_unknown_keys() -> None:
     assert '"additionalProperties": false' in json_schema(Whole)
+
+
+class Length(Config):
+    alternatives = (("max_steps", "max_minutes"),)
+    max_steps: int | None = None
+    max_minutes: float | None = None
+
+
+class Run(Config):
+    train: Length
+
+
+def test_an_override_takes_the_place_of_the_files_alternative(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("train: {max_minutes: 3}\n")
+    loaded = load_config(Run, path, ["train.max_steps=5"])
+    assert loaded.config.train == Length(max_steps=5)
+    assert load_config(Run, path, ["train.max_steps=null"]).config.train == Length(max_minutes=3)
+    both = load_config(Run, path, ["train.max_steps=5", "train.max_minutes=2"]).config.train
+    assert both == Length(max_steps=5, max_minutes=2)  # both were typed: the class itself refuses that

@@ -15,6 +15,7 @@ import pytest
 
 from llmforge.errors import DataError
 from llmforge.runtime.console import Console
+from llmforge.runtime.manifest import write_manifest
 from llmforge.stages.generate import GenerateConfig, inputs_fingerprint, preview, run
 
 Call = Callable[..., "Done"]
@@ -260,3 +261,15 @@ def test_any_text_comes_through_the_command_line_as_it_is(call: Call, talking_mo
     done = call("generate", "-m", str(talking_model), "-p", text, "--max-new-tokens", "1", "--json")
     assert done.code == 0, done.err
     assert json.loads(done.out)["prompt"] == text
+
+
+def test_a_flipped_bit_in_the_weights_is_noticed(call: Call, talking_model: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(talking_model, copy)
+    write_manifest(copy, "model", config={})
+    assert call("generate", "-m", str(copy), "-p", "Hello").code == 0
+    weights = bytearray((copy / "model.safetensors").read_bytes())
+    weights[-50] ^= 1
+    (copy / "model.safetensors").write_bytes(weights)
+    done = call("generate", "-m", str(copy), "-p", "Hello")
+    assert done.code == 6 and "model.safetensors" in done.err and "SHA-256" in done.err and done.out == ""

@@ -426,3 +426,17 @@ def test_init_from_goes_on_with_those_weights(
     assert result["untrained_bits_per_byte"] == pytest.approx(undisturbed[1]["valid_bits_per_byte"], rel=1e-4)
     manifest = read_manifest(tmp_path / "run" / "model", "model")
     assert manifest.made_from["init_from"] == read_manifest(undisturbed[0] / "model", "model").digest
+
+
+def test_two_processes_from_the_command_line_train_as_one(
+    undisturbed: tuple[Path, dict[str, Any]], tokens: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps(values(tokens, tmp_path / "run")))
+    command = [sys.executable, "-m", "llmforge", "pretrain", "-c", str(config), "--nproc", "2", "--json", "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
+    result = json.loads(done.stdout)
+    assert result["steps"] == 24
+    for key in ("train_loss", "valid_loss"):
+        assert result[key] == pytest.approx(undisturbed[1][key], abs=1e-5)

@@ -63,3 +63,11 @@ def test_a_constant_rate_only_ends() -> None:
 
 def test_one_step_is_taken_however_short_the_time() -> None:
     assert run(Horizon(WSD, seconds=0.001), lambda step: 1.0)[0] == 1
+
+
+def test_a_machine_that_was_slow_for_a_while_uses_the_time_it_gets_back() -> None:
+    horizon = Horizon(WSD, seconds=100)
+    steps, elapsed, factors = run(horizon, lambda step: 2.0 if 20 <= step < 32 else 1.0)
+    assert 94 <= elapsed <= 100 and steps >= 82
+    assert factors[-1] < 0.1
+    assert all(a >= b for a, b in zip(factors, factors[1:], strict=False))
