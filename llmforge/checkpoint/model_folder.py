@@ -47,7 +47,9 @@ def find_model(path: Path | str) -> Path:
             return folder
     if not given.exists():
         raise DataError("no such folder", given, "train a model first, or name another model folder")
-    raise DataError(f"no model here: there is no {CONFIG}", given, "give a model folder or a run folder")
+    inner = sorted(child.parent.parent for child in given.glob(f"*/model/{CONFIG}"))
+    hint = f"there is one in {' and in '.join(map(str, inner))}" if inner else "give a model folder or a run folder"
+    raise DataError(f"no model here: there is no {CONFIG}", given, hint)
 
 
 def read_model_config(folder: Path | str) -> ModelConfig:

@@ -5,7 +5,10 @@ A step that a pipeline leaves out leaves out its section.
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -151,6 +154,8 @@ def _next(pipeline: Pipeline) -> list[str]:
     models = [step for step in pipeline.steps if step.stage.artefact == "model"]
     corpora = [step for step in pipeline.steps if step.stage.artefact == "corpus"]
     lines = []
+    if shutil.which("llmforge") is None:
+        lines.append(f"source {shlex.quote(os.path.join(sys.prefix, 'bin', 'activate'))}")
     if models:
         model = shlex.quote(models[-1].config.output_dir)
         talks = models[-1].stage.command == "finetune"

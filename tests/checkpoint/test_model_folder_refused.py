@@ -170,6 +170,15 @@ def test_no_model(tmp_path: Path, folder: Path) -> None:
         find_model(tmp_path / "tokenizer")
 
 
+def test_a_pipeline_s_folder_names_the_models_in_it(tmp_path: Path) -> None:
+    for name in ("pretrain", "finetune"):
+        (tmp_path / name / "model").mkdir(parents=True)
+        (tmp_path / name / "model" / "config.json").write_text("{}")
+    with pytest.raises(DataError) as caught:
+        find_model(tmp_path)
+    assert caught.value.hint == f"there is one in {tmp_path / 'finetune'} and in {tmp_path / 'pretrain'}"
+
+
 def test_a_diverged_model_is_not_written(tmp_path: Path) -> None:
     model = Transformer(CONFIG)
     with torch.no_grad():
