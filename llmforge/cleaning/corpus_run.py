@@ -1,31 +1,58 @@
 """Documents in, a corpus out, in two passes: each document alone through the chain, then duplicates and splits.
 
-The first pass writes what is dropped and spills what passes; the second knows all near duplicates and writes the
-rest in the order it was read. Knows nothing of configs' files, run folders or terminals.
+The first pass judges what the workers measured, writes what is dropped and spills what passes; the second knows all
+duplicates and writes the rest in the order it was read. Knows nothing of configs' files, run folders or terminals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmforge.cleaning.dedup.exact import ExactIndex
-from llmforge.cleaning.pipeline import ChainSettings, Outcome
-from llmforge.cleaning.report import Ledger
+from llmforge.cleaning.ledger import Ledger
+from llmforge.cleaning.parts import Entry, Measured
+from llmforge.cleaning.pipeline import ChainSettings, Judge, signature_width
+from llmforge.cleaning.signal_store import SignalWriter
 from llmforge.cleaning.splits import SplitSettings, choose_splits
 from llmforge.cleaning.survivors import Survivors
 from llmforge.cleaning.verdict import Drop
-from llmforge.cleaning.workers import clean_batches
 from llmforge.corpus.document import BadRow, Document
-from llmforge.corpus.folder import CorpusWriter, Split
+from llmforge.corpus.folder import CorpusFormat, CorpusWriter, Split
+from llmforge.corpus.sources import OnBad, UniqueIds
 
-BATCH_BYTES = 512 << 10
-BATCH_DOCUMENTS = 2048
-_HASH_BYTES = 4
 
-Batch = list[tuple[Document, int]]  # documents with the UTF-8 bytes of their text as read
-OnProgress = Callable[[int, int], None]
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A document that another one stands for: its number, and what of it the two share, 0 to 1."""
+
+    kept: int
+    similarity: float
+    rule: str  # exact_duplicate or near_duplicate
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a run writes: the corpus in the making, and what is needed only until then; both are empty folders."""
+
+    corpus: Path
+    scratch: Path
+    format: CorpusFormat
+    shard_bytes: int
+
+
+@contextmanager
+def open_run(
+    settings: ChainSettings, split: SplitSettings, places: Places, on_bad: OnBad, on_progress: Callable[[], None]
+) -> Iterator[CorpusRun]:
+    """A run that writes into `places`; its files are finished at the end of the `with`."""
+    with (
+        Survivors(places.scratch, signature_width(settings)) as survivors,
+        CorpusWriter(places.corpus, places.shard_bytes, places.format) as writer,
+        closing(SignalWriter(places.corpus)) as signals,
+    ):
+        yield CorpusRun(settings, split, writer, survivors, signals, Ledger(), on_bad, on_progress)
 
 
 @dataclass(slots=True)
@@ -36,107 +63,110 @@ class CorpusRun:
     split: SplitSettings
     writer: CorpusWriter
     survivors: Survivors
+    signals: SignalWriter
     ledger: Ledger
-    on_progress: OnProgress  # (bytes, documents) done since the last call; may raise to stop
+    on_bad: OnBad
+    on_progress: Callable[[], None]  # called often; may raise to stop
 
-    def read(self, documents: Iterator[Document], workers: int) -> None:
-        """The first pass: the chain on every document, and exact duplicates."""
-        exact = ExactIndex()
-        near = self.settings.near
-        width = near.bands * near.rows * _HASH_BYTES if near is not None else 0
-        for batch, result in clean_batches(_batches(documents), _texts, self.settings, workers):
-            kept = 0
-            for (document, size), outcome in zip(batch, result.outcomes, strict=True):
-                self.ledger.add_read(document.source, size)
-                self.ledger.add_changes(outcome.changed, outcome.replaced)
-                document.text = outcome.text
-                signature = b""
-                if outcome.drop is None:
-                    signature = result.signatures[kept * width : (kept + 1) * width]
-                    kept += 1
-                self._sort(document, size, outcome, signature, exact)
-            self.on_progress(sum(size for _, size in batch), len(batch))
+    def read(self, pieces: Iterable[list[Entry]]) -> None:
+        """The first pass, over what was measured of the input's pieces in their order."""
+        judge = Judge(self.settings)
+        names: dict[str, UniqueIds] = {}
+        for entries in pieces:
+            for entry in entries:
+                if isinstance(entry, tuple):
+                    self._refuse(*entry)
+                    continue
+                document = entry.document
+                document.id = names.setdefault(document.source, UniqueIds()).unique(document.id)
+                self._sort(entry, judge)
+            self.on_progress()
 
-    def refuse(self, row: BadRow, source: str) -> None:
+    def _refuse(self, row: BadRow, source: str) -> None:
         """A row that is no document: counted and kept by its place among the dropped."""
+        self.on_bad(row)
         self.ledger.add_read(source, row.size)
-        self._drop(Document(row.where, "", source, {}), row.size, Drop("unreadable", "", row.reason), {})
+        self._drop(Document(row.where, "", source, {}), row.size, [Drop("unreadable", "", row.reason)], {})
+
+    def _sort(self, entry: Measured, judge: Judge) -> None:
+        document, size = entry.document, entry.bytes_read
+        self.ledger.add_read(document.source, size)
+        self.ledger.add_changes(entry.removed, entry.replaced)
+        is_empty = not document.text or document.text.isspace()
+        drops = [*judge.reasons(is_empty, entry.language, entry.signals), *entry.reasons]
+        self.signals.add(entry, drops)
+        if drops:
+            self._drop(document, size, drops, {})
+            return
+        if entry.replaced:
+            document.metadata["anonymized"] = entry.replaced
+        self.survivors.add(document, size, entry.exact_key, entry.signature)
 
     def finish(self) -> dict[int, Split]:
-        """The second pass: near duplicates dropped, the others written; returns the split of each that stays."""
+        """The second pass: duplicates dropped, the others written; returns the split of each that stays."""
         self.survivors.flush()
-        near: dict[int, tuple[int, float]] = {}
-        if self.settings.near is not None:
-            from llmforge.cleaning.dedup.near import find_near_duplicates
-
-            found = self.survivors.signatures()
-            same = find_near_duplicates(found, self.survivors.sizes, self._text, self.settings.near)
-            near = {number: (match.kept, match.similarity) for number, match in same.items()}
-        staying = [number for number in range(len(self.survivors)) if number not in near]
+        copies = self._copies()
+        staying = [number for number in range(len(self.survivors)) if number not in copies]
         plan = choose_splits(self.survivors.ids, self.survivors.sizes, staying, self.split)
         for number, document in enumerate(self.survivors):
             size = self.survivors.bytes_read[number]
-            if number in near:
-                self._drop_near(document, size, *near[number])
+            if number in copies:
+                self._drop_copy(document, size, copies[number])
                 continue
             for split, part in plan.parts(number, document):
                 self.writer.write(split, part)
             self.ledger.add_kept(document.source, size)
-            self.on_progress(0, 0)
+            self.on_progress()
         return plan.splits
 
+    def _copies(self) -> dict[int, Copy]:
+        copies: dict[int, Copy] = {}
+        if self.settings.exact:
+            first: dict[str, int] = {}
+            for number, key in enumerate(self.survivors.keys):
+                earlier = first.setdefault(key, number)
+                if earlier != number:
+                    copies[number] = Copy(earlier, 1.0, "exact_duplicate")
+        if self.settings.near is not None:
+            from llmforge.cleaning.dedup.near import find_near_duplicates
+
+            alone = [number for number in range(len(self.survivors)) if number not in copies]
+            found = self.survivors.signatures()
+            sizes = [self.survivors.sizes[number] for number in alone]
+            chosen = found[alone] if len(alone) < len(found) else found
+            same = find_near_duplicates(chosen, sizes, lambda place: self._text(alone[place]), self.settings.near)
+            for place, match in same.items():
+                copies[alone[place]] = Copy(alone[match.kept], match.similarity, "near_duplicate")
+        return _resolved(copies)
+
     def _text(self, number: int) -> str:
-        self.on_progress(0, 0)
+        self.on_progress()
         return self.survivors.read(number).text
 
-    def _sort(self, document: Document, size: int, outcome: Outcome, signature: bytes, exact: ExactIndex) -> None:
-        if outcome.drop is not None:
-            self._drop(document, size, outcome.drop, {})
-            return
-        if outcome.exact_key is not None:
-            earlier = exact.first(outcome.exact_key, len(self.survivors))
-            if earlier is not None:
-                kept = self.survivors.ids[earlier]
-                drop = Drop("exact_duplicate", "", f"it is the same text as {kept}")
-                self._drop(document, size, drop, {"kept": kept, "similarity": 1.0})
-                return
-        if outcome.replaced:
-            document.metadata["anonymized"] = outcome.replaced
-        self.survivors.add(document, size, signature)
+    def _drop_copy(self, document: Document, size: int, copy: Copy) -> None:
+        kept = self.survivors.ids[copy.kept]
+        if copy.rule == "exact_duplicate":
+            because = f"it is the same text as {kept}"
+        else:
+            because = f"{copy.similarity:.1%} of its runs of words and those of {kept} are shared"
+        facts: dict[str, object] = {"kept": kept, "similarity": round(copy.similarity, 4)}
+        self._drop(document, size, [Drop(copy.rule, "", because)], facts)
 
-    def _drop_near(self, document: Document, size: int, kept_number: int, similarity: float) -> None:
-        kept = self.survivors.ids[kept_number]
-        because = f"{similarity:.1%} of its runs of words and those of {kept} are shared"
-        facts: dict[str, object] = {"kept": kept, "similarity": round(similarity, 4)}
-        self._drop(document, size, Drop("near_duplicate", "", because), facts)
-
-    def _drop(self, document: Document, size: int, drop: Drop, facts: dict[str, object]) -> None:
-        detail = f"{drop.threshold}: {drop.because}" if drop.threshold else drop.because
-        facts = {"reason": drop.rule, "detail": detail, **facts}
-        own = {f"{key}_" if key in facts else key: value for key, value in document.metadata.items()}
-        self.writer.write("dropped", Document(document.id, document.text, document.source, {**own, **facts}))
-        self.ledger.add_dropped(drop, document.id, document.text, size)
+    def _drop(self, document: Document, size: int, drops: list[Drop], facts: Mapping[str, object]) -> None:
+        first = drops[0]
+        detail = f"{first.threshold}: {first.because}" if first.threshold else first.because
+        told: dict[str, object] = {"reason": first.rule, "detail": detail, **facts}
+        if len(drops) > 1:
+            told["further_reasons"] = [f"{drop.name}: {drop.because}" for drop in drops[1:]]
+        own = {f"{key}_" if key in told else key: value for key, value in document.metadata.items()}
+        self.writer.write("dropped", Document(document.id, document.text, document.source, {**own, **told}))
+        self.ledger.add_dropped(drops, document.id, document.text, size)
 
 
-def _texts(batch: Batch) -> list[str]:
-    return [document.text for document, _ in batch]
-
-
-def _batches(documents: Iterator[Document]) -> Iterator[Batch]:
-    batch: Batch = []
-    size = 0
-    for document in documents:
-        own = len(document.text.encode("utf-8", "surrogatepass"))
-        batch.append((document, own))
-        size += own
-        if size >= BATCH_BYTES or len(batch) >= BATCH_DOCUMENTS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def open_survivors(folder: Path, settings: ChainSettings) -> Survivors:
-    """The spill of a run in `folder`, wide enough for its signatures."""
-    near = settings.near
-    return Survivors(folder, near.bands * near.rows if near is not None else 0)
+def _resolved(copies: dict[int, Copy]) -> dict[int, Copy]:
+    """An exact copy of a document that is dropped as nearly the same as a third one names that third one."""
+    for number, copy in copies.items():
+        further = copies.get(copy.kept)
+        if further is not None:
+            copies[number] = Copy(further.kept, further.similarity, copy.rule)
+    return copies

@@ -1,22 +1,28 @@
-"""The chain of steps that a document goes through alone, in their order, and what came of it.
+"""The chain of steps that a document goes through alone, and the judge that says from what was measured if it stays.
 
-Order, and why: *repair* first, so that all others see mended text; *language* before the rules, which are made for a
-language and cost more; the *rules*; *anonymise* only what stays, and before duplicates, so that no personal data
-reaches a file and documents are compared as they will be written; then exact duplicates, which are cheap, and near
-ones, which have the fewest documents left to compare. Dropped texts are anonymised too before they are written.
+Order, and why: *repair* first, so that all others see mended text; the *edits* of the rule sets (lines and boilerplate
+that go); the *language* and all *signals* of what is left, measured once; *anonymise* last and before duplicates, so
+that no personal data reaches a file, the dropped documents' included, and documents are compared as they will be
+written. Nothing here decides: every document goes the whole way, and the judge reads the measurements, with all
+reasons against a document and not only the first. That is what lets other thresholds be tried without a second pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from llmforge.cleaning.dedup.near import NearSettings
-from llmforge.cleaning.language import Language, LanguageSettings
+from llmforge.cleaning.language import Language, LanguageSettings, judge_language
 from llmforge.cleaning.pii.anonymize import Anonymize, AnonymizeSettings
 from llmforge.cleaning.repair import Repair, RepairSettings
-from llmforge.cleaning.rules.rule_sets import Rules, RuleSet
-from llmforge.cleaning.verdict import Drop, Rewrite, Step
+from llmforge.cleaning.rules.rule_sets import Rules, RuleSet, threshold_keys
+from llmforge.cleaning.signals.measure import Signals
+from llmforge.cleaning.verdict import Drop, Rewrite
+from llmforge.runtime.code import code_digest
 
 
 @dataclass(frozen=True)
@@ -31,16 +37,40 @@ class ChainSettings:
     exact: bool
     near: NearSettings | None
 
+    def measured(self) -> str:
+        """A digest of all that the measurements depend on: the thresholds of the judge are not in it."""
+        rules = []
+        for rule_set in self.rules:
+            values = rule_set.model_dump(mode="json")
+            rules.append({key: value for key, value in values.items() if key not in threshold_keys(rule_set)})
+        near = self.near
+        settings = {
+            "code": code_digest("cleaning", "corpus"),
+            "repair": self.repair.model_dump(mode="json") if self.repair else None,
+            "language": self.language is not None,
+            "rules": rules,
+            "anonymize": self.anonymize.model_dump(mode="json", exclude={"key_file"}) if self.anonymize else None,
+            "key": hashlib.sha256(b"parts" + self.key).hexdigest() if self.key else None,
+            "exact": self.exact,
+            "near": [near.ngram, near.bands, near.rows] if near else None,
+        }
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
 
 @dataclass(slots=True)
-class Outcome:
-    """A document after the chain: its text now, why it goes if it goes, and which steps changed it."""
+class Examined:
+    """A document after the chain: its text as it would be written, and what was measured on the way.
+
+    `removed` has an entry for each step that changed the text, with the characters that it took away (negative: added).
+    `reasons` are those that do not follow from the measurements.
+    """
 
     text: str
-    drop: Drop | None = None
-    changed: list[str] = field(default_factory=list)
+    language: tuple[str, float] | None = None
+    signals: dict[str, float] | None = None
+    removed: dict[str, int] = field(default_factory=dict)
     replaced: dict[str, int] = field(default_factory=dict)
-    exact_key: bytes | None = None
+    reasons: list[Drop] = field(default_factory=list)
 
 
 class Chain:
@@ -48,35 +78,79 @@ class Chain:
 
     def __init__(self, settings: ChainSettings) -> None:
         self._repair = Repair(settings.repair) if settings.repair is not None else None
+        self._language = Language(settings.language) if settings.language is not None else None
+        self._rules = Rules(settings.rules) if settings.rules else None
         self._anonymize = Anonymize(settings.anonymize, settings.key) if settings.anonymize is not None else None
-        self._steps: list[Step] = []
-        if settings.language is not None:
-            self._steps.append(Language(settings.language))
-        if settings.rules:
-            self._steps.append(Rules(settings.rules))
-        if self._anonymize is not None:
-            self._steps.append(self._anonymize)
 
-    def clean(self, text: str) -> Outcome:
-        """The outcome for a text: a function of the text alone."""
-        outcome = Outcome(text)
+    def examine(self, text: str) -> Examined:
+        """What the chain makes of a text: a function of the text alone."""
+        found = Examined(text)
         if self._repair is not None:
-            self._apply(self._repair, outcome)
-        if not outcome.text or outcome.text.isspace():
-            outcome.drop = Drop("empty", "", "it has no text")
-        for step in self._steps:
-            if outcome.drop is not None:
-                break
-            self._apply(step, outcome)
-        if outcome.drop is not None and self._anonymize is not None:
-            outcome.text = self._anonymize.hide(outcome.text)
-        return outcome
+            verdict = self._repair(text)
+            if isinstance(verdict, Rewrite):
+                self._rewrite(found, "repair", verdict.text)
+        if self._rules is not None:
+            self._measure(found, self._rules)
+        if self._language is not None and _has_text(found.text):
+            found.language = self._language.identify(found.text)
+        if self._anonymize is not None:
+            self._hide(found, self._anonymize)
+        return found
 
-    def _apply(self, step: Step, outcome: Outcome) -> None:
-        verdict = step(outcome.text)
+    def _measure(self, found: Examined, rules: Rules) -> None:
+        before = found.text
+        edited = rules.edit(before)
+        found.text = edited.text
+        found.removed.update(edited.removed)
+        if _has_text(found.text):
+            found.signals = rules.measure(found.text, before).as_row()
+
+    def _hide(self, found: Examined, anonymize: Anonymize) -> None:
+        verdict = anonymize(found.text)
         if isinstance(verdict, Drop):
-            outcome.drop = verdict
+            found.reasons.append(verdict)
+            found.text = anonymize.hide(found.text)
         elif isinstance(verdict, Rewrite):
-            outcome.text = verdict.text
-            outcome.changed.append(step.name)
-            outcome.replaced.update(verdict.counts)
+            self._rewrite(found, "anonymize", verdict.text)
+            found.replaced = dict(verdict.counts)
+
+    def _rewrite(self, found: Examined, step: str, text: str) -> None:
+        if text != found.text:
+            found.removed[step] = found.removed.get(step, 0) + len(found.text) - len(text)
+            found.text = text
+
+
+class Judge:
+    """The reasons against a document, from what was measured of it."""
+
+    def __init__(self, settings: ChainSettings) -> None:
+        self._language = settings.language
+        self._rules = Rules(settings.rules) if settings.rules else None
+
+    def reasons(
+        self, is_empty: bool, language: Sequence[Any] | None, signals: Mapping[str, float] | None
+    ) -> list[Drop]:
+        """All of them, in the order of the chain; an empty document has that one only."""
+        if is_empty:
+            return [Drop("empty", "", "it has no text")]
+        found = []
+        if self._language is not None and language is not None:
+            drop = judge_language(self._language, language[0], language[1])
+            found += [drop] if drop is not None else []
+        if self._rules is not None and signals is not None:
+            found += self._rules.judge_all(Signals.from_row(signals))
+        return found
+
+
+def signature_width(settings: ChainSettings) -> int:
+    """The numbers of one document's signature; 0 where near duplicates are not looked for."""
+    return settings.near.bands * settings.near.rows if settings.near is not None else 0
+
+
+def num_bytes(text: str) -> int:
+    """UTF-8 bytes of a text; half a surrogate pair counts three."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _has_text(text: str) -> bool:
+    return bool(text) and not text.isspace()

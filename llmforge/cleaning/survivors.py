@@ -1,4 +1,4 @@
-"""The documents that passed the chain, on disk until duplicates are known: appended once, read by number.
+"""The documents that passed the rules, on disk until duplicates are known: appended once, read by number.
 
 Memory holds some tens of bytes a document, not its text.
 """
@@ -12,12 +12,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from llmforge.cleaning.pipeline import num_bytes
 from llmforge.corpus.document import Document
 from llmforge.runtime.files import disk_errors
 
 
 class Survivors:
-    """A spill file of documents with their ids, sizes as read and (uint32) signatures of `width` numbers each."""
+    """A spill file of documents with their ids, sizes as read, exact keys and (uint32) signatures of `width` each."""
 
     def __init__(self, folder: Path, width: int) -> None:
         self._folder, self._width = folder, width
@@ -29,6 +30,7 @@ class Survivors:
         self._handle = os.open(self._path, os.O_RDONLY)
         self._ends = array("Q", [0])
         self.ids: list[str] = []
+        self.keys: list[str] = []  # of exact duplicates; "" where they are not looked for
         self.bytes_read = array("Q")  # UTF-8 bytes of each document's text as it came in
         self.sizes = array("Q")  # and as it goes out
 
@@ -45,7 +47,7 @@ class Survivors:
         self._out.close()
         self._signatures.close()
 
-    def add(self, document: Document, bytes_read: int, signature: bytes) -> None:
+    def add(self, document: Document, bytes_read: int, key: str, signature: bytes) -> None:
         """Appends a document; its number is the count of those before."""
         import orjson
 
@@ -55,8 +57,9 @@ class Survivors:
             self._signatures.write(signature)
         self._ends.append(self._ends[-1] + len(line))
         self.ids.append(document.id)
+        self.keys.append(key)
         self.bytes_read.append(bytes_read)
-        self.sizes.append(len(document.text.encode()))
+        self.sizes.append(num_bytes(document.text))
 
     def flush(self) -> None:
         """Makes all that was added readable."""

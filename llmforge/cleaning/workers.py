@@ -1,75 +1,140 @@
-"""Batches of texts through the chain, in this process or in several, answered in the order they were given.
+"""Pieces of the input to parts on disk, in this process or in several, answered in the order of the input.
 
-Processes are spawned, not forked, so that no thread or lock of the parent is copied; they end when the parent ends,
-however it ends. What a batch gives does not depend on the number of workers or on what else is in the batch.
+A worker reads its own piece, so that a huge file and slow formats are shared among all. Processes are spawned, not
+forked, so that no thread or lock of the parent is copied; they end when the parent ends, however it ends. What a piece
+gives depends on nothing but the piece and the settings.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import TypeVar
+from pathlib import Path
 
-from llmforge.cleaning.pipeline import Chain, ChainSettings, Outcome
-from llmforge.errors import MachineError
+from llmforge.cleaning.parts import SUFFIX, Entry, Measured, read_part, write_part
+from llmforge.cleaning.pipeline import Chain, ChainSettings, num_bytes, signature_width
+from llmforge.corpus.document import BadRow
+from llmforge.corpus.sources import SourceConfig
+from llmforge.corpus.units import Unit, plan_units, read_unit
+from llmforge.errors import DataError, MachineError
 
-T = TypeVar("T")
-
-_MAX_WAITING = 48 << 20  # characters handed out and not yet answered, which bounds memory when documents are huge
+PIECE_BYTES = 2 << 20
+_SIGNATURE_BYTES = 4
 
 # One thread in each worker: the workers are the parallelism.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 
 
-@dataclass(slots=True)
-class BatchResult:
-    """Outcomes of a batch, and the MinHash signatures (uint32, row by row) of those that were not dropped."""
+@dataclass(frozen=True)
+class Piece:
+    """Units of one source that are read together and make one part; `key` says what they hold."""
 
-    outcomes: list[Outcome]
-    signatures: bytes
+    source: SourceConfig
+    units: tuple[Unit, ...]
+
+    @property
+    def key(self) -> str:
+        """A digest of what would be read."""
+        state = hashlib.sha256(self.source.model_dump_json().encode())
+        for unit in self.units:
+            state.update(f"\0{unit.key}".encode())
+        return state.hexdigest()
+
+    @property
+    def bytes(self) -> int:
+        """As they lie in the input."""
+        return sum(unit.bytes for unit in self.units)
 
 
-class BatchCleaner:
-    """Texts to outcomes, keys and signatures, by one chain."""
+def plan_pieces(sources: Iterable[SourceConfig], on_note: Callable[[str], None]) -> Iterator[Piece]:
+    """The input in order, as pieces of about PIECE_BYTES; the same for any number of workers."""
+    for source in sources:
+        units: list[Unit] = []
+        size = 0
+        for unit in plan_units(source, on_note):
+            if units and size + unit.bytes > PIECE_BYTES:
+                yield Piece(source, tuple(units))
+                units, size = [], 0
+            units.append(unit)
+            size += unit.bytes
+        if units:
+            yield Piece(source, tuple(units))
 
-    def __init__(self, settings: ChainSettings) -> None:
-        self._settings = settings
+
+class PieceCleaner:
+    """Pieces to parts in `folder`, by one chain."""
+
+    def __init__(self, settings: ChainSettings, folder: Path) -> None:
+        self._settings, self._folder = settings, folder
         self._chain = Chain(settings)
+        self._digest = settings.measured()
+        self._width = signature_width(settings)
 
-    def __call__(self, texts: list[str]) -> BatchResult:
-        """The results for a batch."""
-        outcomes = [self._chain.clean(text) for text in texts]
-        kept = [outcome for outcome in outcomes if outcome.drop is None]
+    def path(self, piece: Piece) -> Path:
+        """Where the part of a piece lies, made or not."""
+        key = hashlib.sha256(f"{self._digest}\0{piece.key}".encode()).hexdigest()[:32]
+        return self._folder / f"{key}{SUFFIX}"
+
+    def make(self, piece: Piece, path: Path) -> None:
+        """Reads a piece, measures its documents and writes the part."""
+        entries: list[Entry] = []
+        for unit in piece.units:
+            entries += [self._entry(found, piece) for found in _read(unit, piece.source)]
+        self._sign([entry for entry in entries if isinstance(entry, Measured)])
+        write_part(path, entries, self._width)
+
+    def _entry(self, found: object, piece: Piece) -> Entry:
+        if isinstance(found, BadRow):
+            return found, piece.source.label
+        document = found
+        size = num_bytes(document.text)  # type: ignore[attr-defined]
+        seen = self._chain.examine(document.text)  # type: ignore[attr-defined]
+        document.text = seen.text  # type: ignore[attr-defined]
+        language = list(seen.language) if seen.language is not None else None
+        told = (language, seen.signals, seen.removed, seen.replaced, seen.reasons)
+        return Measured(document, size, "", *told)  # type: ignore[arg-type]
+
+    def _sign(self, entries: Sequence[Measured]) -> None:
         if self._settings.exact:
             from llmforge.cleaning.dedup.exact import exact_key
 
-            for outcome in kept:
-                outcome.exact_key = exact_key(outcome.text)
-        found = b""
+            for entry in entries:
+                entry.exact_key = exact_key(entry.document.text).hex()
         if self._settings.near is not None:
             from llmforge.cleaning.dedup.near import signatures
 
-            found = signatures([outcome.text for outcome in kept], self._settings.near).tobytes()
-        return BatchResult(outcomes, found)
+            found = signatures([entry.document.text for entry in entries], self._settings.near).tobytes()
+            width = _SIGNATURE_BYTES * self._width
+            for number, entry in enumerate(entries):
+                entry.signature = found[number * width : (number + 1) * width]
 
 
-_cleaner: BatchCleaner | None = None  # one in each worker process
+def _read(unit: Unit, source: SourceConfig) -> Sequence[object]:
+    """A unit's documents; a file that is damaged as a whole is one bad row."""
+    try:
+        return read_unit(unit, source)
+    except DataError as error:
+        return [BadRow(str(error.where or unit.key), error.what, unit.bytes)]
 
 
-def _start(settings: ChainSettings) -> None:
+_cleaner: PieceCleaner | None = None  # one in each worker process
+
+
+def _start(settings: ChainSettings, folder: Path) -> None:
     global _cleaner
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # the parent decides when to stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for name in _THREAD_VARIABLES:
         os.environ.setdefault(name, "1")
-    _cleaner = BatchCleaner(settings)
+    _cleaner = PieceCleaner(settings, folder)
 
 
 def _end_with_parent() -> None:
@@ -82,48 +147,91 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(texts: list[str]) -> BatchResult:
+def _work(piece: Piece, path: Path) -> None:
     assert _cleaner is not None, "the worker was started by _start"
-    return _cleaner(texts)
+    _cleaner.make(piece, path)
 
 
-def clean_batches(
-    batches: Iterator[T], texts_of: Callable[[T], list[str]], settings: ChainSettings, workers: int
-) -> Iterator[tuple[T, BatchResult]]:
-    """(batch, its result) in order; `texts_of` gives the texts of a batch.
+def clean_pieces(
+    pieces: Iterable[Piece], settings: ChainSettings, folder: Path, workers: int
+) -> Iterator[tuple[Piece, Path, list[Entry]]]:
+    """(piece, its part, the part's entries) in order; what lies in `folder` from an earlier run is not made again.
 
     Raises:
-        MachineError: a worker process was killed, most often for want of memory.
+        MachineError: a worker process was killed, most often for want of memory; or the disk is full.
     """
+    cleaner = PieceCleaner(settings, folder)
     if workers <= 1:
-        cleaner = BatchCleaner(settings)
-        for batch in batches:
-            yield batch, cleaner(texts_of(batch))
+        for piece in pieces:
+            path = cleaner.path(piece)
+            entries = read_part(path)
+            if entries is None:
+                cleaner.make(piece, path)
+            yield piece, path, entries if entries is not None else _made(path)
         return
-    import multiprocessing
+    yield from _in_processes(pieces, cleaner, _Pool(settings, folder, workers))
 
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(settings,))
-    waiting: deque[tuple[T, Future[BatchResult], int]] = deque()
-    characters = 0
+
+def _made(path: Path) -> list[Entry]:
+    entries = read_part(path)
+    if entries is None:
+        raise MachineError("what was just written cannot be read", path, "check the disk")
+    return entries
+
+
+class _Pool:
+    """Worker processes, started when the first piece has to be made."""
+
+    def __init__(self, settings: ChainSettings, folder: Path, workers: int) -> None:
+        self.workers = workers
+        self._arguments = (settings, folder)
+        self._pool: ProcessPoolExecutor | None = None
+
+    def submit(self, piece: Piece, path: Path) -> Future[None]:
+        if self._pool is None:
+            import multiprocessing
+
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(
+                self.workers, mp_context=context, initializer=_start, initargs=self._arguments
+            )
+        return self._pool.submit(_work, piece, path)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_processes(
+    pieces: Iterable[Piece], cleaner: PieceCleaner, pool: _Pool
+) -> Iterator[tuple[Piece, Path, list[Entry]]]:
+    waiting: deque[tuple[Piece, Path, Future[None] | None]] = deque()
     try:
-        for batch in batches:
-            texts = texts_of(batch)
-            size = sum(map(len, texts))
-            waiting.append((batch, pool.submit(_work, texts), size))
-            characters += size
-            while len(waiting) > 2 * workers + 1 or (characters > _MAX_WAITING and len(waiting) > 1):
-                oldest, future, size = waiting.popleft()
-                characters -= size
-                yield oldest, future.result()
+        for piece in pieces:
+            path = cleaner.path(piece)
+            # A part from an earlier run is read when its turn comes; one that is broken is made then.
+            waiting.append((piece, path, None if path.exists() else pool.submit(piece, path)))
+            while len(waiting) > 2 * pool.workers:
+                yield _answer(waiting.popleft(), cleaner)
         while waiting:
-            oldest, future, _ = waiting.popleft()
-            yield oldest, future.result()
+            yield _answer(waiting.popleft(), cleaner)
     except BrokenProcessPool as error:
         hint = "give fewer workers, or leave more memory to them"
         raise MachineError("a worker process was killed", "workers", hint) from error
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.close()
+
+
+def _answer(waiting: tuple[Piece, Path, Future[None] | None], cleaner: PieceCleaner) -> tuple[Piece, Path, list[Entry]]:
+    piece, path, future = waiting
+    if future is not None:
+        future.result()
+        return piece, path, _made(path)
+    entries = read_part(path)
+    if entries is None:
+        cleaner.make(piece, path)
+        entries = _made(path)
+    return piece, path, entries
 
 
 def available_cpus() -> int:

@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
 
-from llmforge.cleaning.corpus_run import CorpusRun, open_survivors
+from llmforge.cleaning.bad_rows import BadRows
+from llmforge.cleaning.corpus_run import CorpusRun, Places, open_run
 from llmforge.cleaning.dedup.near import NearSettings
 from llmforge.cleaning.language import LanguageSettings
+from llmforge.cleaning.ledger import Ledger, as_text
+from llmforge.cleaning.parts import Entry
 from llmforge.cleaning.pii.anonymize import AnonymizeSettings
 from llmforge.cleaning.pii.key_file import key_path, load_key
 from llmforge.cleaning.pipeline import ChainSettings
 from llmforge.cleaning.repair import RepairSettings
-from llmforge.cleaning.report import Ledger, as_text
 from llmforge.cleaning.rules.fineweb import FineWeb
 from llmforge.cleaning.rules.gopher_quality import GopherQuality
 from llmforge.cleaning.rules.gopher_repetition import GopherRepetition
 from llmforge.cleaning.rules.rule_sets import RuleSet
 from llmforge.cleaning.splits import SplitSettings
-from llmforge.cleaning.workers import available_cpus
+from llmforge.cleaning.workers import available_cpus, clean_pieces, plan_pieces
 from llmforge.config.schema import Config
-from llmforge.corpus.document import BadRow, Document
 from llmforge.corpus.folder import CorpusWriter
-from llmforge.corpus.sources import SourceConfig, check_source, read_source, source_fingerprint
+from llmforge.corpus.sources import SourceConfig, check_source, source_fingerprint
 from llmforge.errors import DataError, UsageError
-from llmforge.runtime.console import Console
-from llmforge.runtime.files import write_atomic
+from llmforge.runtime.console import Bar, Console
+from llmforge.runtime.files import disk_errors, write_atomic
 from llmforge.runtime.run_folder import RunFolder
 from llmforge.runtime.stop import StopSignals
 
+PARTS = "parts"
 _SUMS = ("input", "kept", "dropped", "changed")
 _BYTES_PER_WORKER = 4 << 20  # a process more pays for its start from about here
 
@@ -62,6 +66,9 @@ class CleanConfig(Config):
     workers: Literal["auto"] | int = Field(default="auto", description="processes; the result does not depend on it")
     max_bad_fraction: float = Field(
         default=0.01, ge=0, le=1, description="unreadable rows beyond this share fail the run"
+    )
+    keep_parts: bool = Field(
+        default=True, description="keep what was measured (parts/), so that other thresholds measure nothing again"
     )
     repair: RepairSettings | None = Field(default=RepairSettings(), description="mending of characters; null: none")
     language: LanguageSettings | None = Field(default=None, description="languages to keep; null: all")
@@ -105,91 +112,103 @@ def inputs_fingerprint(config: CleanConfig) -> dict[str, str]:
     return {source.label: source_fingerprint(source) for source in config.sources}
 
 
-def run(config: CleanConfig, console: Console) -> dict[str, object]:
-    """Makes the corpus and returns the ledger's sums.
+def run(
+    config: CleanConfig,
+    console: Console,
+    why: str | None = None,
+    sweep: Sequence[str] = (),
+    sample: int | None = None,
+) -> dict[str, object]:
+    """Makes the corpus and returns the ledger's sums; `why`, `sweep` and `sample` ask something else instead.
 
     Raises:
         DataError: a source cannot be read, too many rows are unreadable, or no document is left.
-        StopRequested: a signal came; nothing was written.
+        StopRequested: a signal came; what was measured stays in parts/, and the same command goes on from there.
     """
+    if why is not None or sweep:
+        from llmforge.stages.clean_views import show_sweep, tell_story
+
+        return tell_story(config, why, console) if why is not None else show_sweep(config, sweep, console)
     size = _check_places(config)
+    if sample is not None:
+        from llmforge.stages.clean_views import try_sample
+
+        return try_sample(config, sample, size, console)
     started = time.monotonic()
     with StopSignals() as stop, RunFolder.open(config.output_dir, "clean", config.model_dump(mode="json")) as run:
-        settings = _chain_settings(config, console)
         temporary, scratch = run.temporary("corpus"), run.temporary("survivors")
+        places = Places(temporary, scratch, config.output.format, config.output.shard_bytes)
         try:
-            with (
-                open_survivors(scratch, settings) as survivors,
-                CorpusWriter(temporary, config.output.shard_bytes, config.output.format) as writer,
-                console.progress("clean", size, "B") as bar,
-            ):
-                documents = 0
-
-                def progress(done: int, count: int) -> None:
-                    nonlocal documents
-                    stop.check()
-                    documents += count
-                    if done:
-                        bar.advance(done, f"{documents:,} documents")
-
-                work = CorpusRun(settings, config.split, writer, survivors, Ledger(), progress)
-                _make(config, work, console, run)
-            _publish(config, work, run, temporary)
-            return _answer(work.ledger, run.path / "corpus", time.monotonic() - started, console)
+            with console.progress("clean", size, "B") as bar:
+                ledger = _make(config, run, places, bar, _Call(console, stop))
+            return _answer(ledger, run.path / "corpus", time.monotonic() - started, console)
         finally:
             run.discard(scratch)
             run.discard(temporary)
 
 
-def _make(config: CleanConfig, work: CorpusRun, console: Console, run: RunFolder) -> None:
-    bad = _BadRows(config.max_bad_fraction)
-    with run.phase("read"):
-        work.read(_documents(config, work, bad, console), _workers(config))
-    bad.check(work.ledger.read.documents)
-    with run.phase("duplicates"):
-        work.finish()
-    work.ledger.check()
-    if not work.ledger.kept.documents:
-        raise _nothing_left(work.ledger)
+def _make(config: CleanConfig, run: RunFolder, places: Places, bar: Bar, call: _Call) -> Ledger:
+    settings = chain_settings(config, call.console)
+    parts = run.path / PARTS
+    with disk_errors(parts):
+        parts.mkdir(exist_ok=True)
+    bad = BadRows(config.max_bad_fraction)
+    used: set[Path] = set()
+
+    def measured() -> Iterator[list[Entry]]:
+        documents = 0
+        pieces = plan_pieces(config.sources, call.console.say)
+        for piece, path, entries in clean_pieces(pieces, settings, parts, _workers(config)):
+            used.add(path)
+            yield entries
+            documents += len(entries)
+            bar.advance(piece.bytes, f"{documents:,} documents")
+
+    with open_run(settings, config.split, places, bad.add, call.stop.check) as work:
+        with run.phase("read"):
+            work.read(measured())
+        bad.check(work.ledger.read.documents)
+        with run.phase("duplicates"):
+            work.finish()
+        work.ledger.check()
+        if not work.ledger.kept.documents:
+            raise _nothing_left(work.ledger)
+    _publish(config, work, run, places.corpus)
+    _tidy(parts, used if config.keep_parts else set())
+    return work.ledger
 
 
-class _BadRows:
-    """The rows that could not be read: how many, and the first."""
+@dataclass(frozen=True)
+class _Call:
+    """Who asked, and what stops it."""
 
-    def __init__(self, max_fraction: float) -> None:
-        self._max_fraction = max_fraction
-        self._count = 0
-        self._first: BadRow | None = None
-
-    def add(self, row: BadRow) -> None:
-        self._count += 1
-        self._first = self._first or row
-
-    def check(self, rows: int) -> None:
-        if self._first is not None and self._count > self._max_fraction * rows:
-            share = (
-                f"{self._count:,} of {rows:,} rows are unreadable, more than max_bad_fraction={self._max_fraction:g}"
-            )
-            what = f"{self._first.reason}; {share}"
-            raise DataError(what, self._first.where, "mend or remove the rows, or set text_key or max_bad_fraction")
+    console: Console
+    stop: StopSignals
 
 
-def _documents(config: CleanConfig, work: CorpusRun, bad: _BadRows, console: Console) -> Iterator[Document]:
-    for source in config.sources:
-
-        def refuse(row: BadRow, label: str = source.label) -> None:
-            bad.add(row)
-            work.refuse(row, label)
-
-        yield from read_source(source, on_bad=refuse, on_note=console.say)
+def _tidy(parts: Path, keep: set[Path]) -> None:
+    """Removes the parts that are not to be kept, with what killed runs left."""
+    for path in parts.iterdir():
+        if path not in keep:
+            path.unlink(missing_ok=True)
+    if not keep:
+        parts.rmdir()
 
 
 def _publish(config: CleanConfig, work: CorpusRun, run: RunFolder, temporary: Path) -> None:
-    ledger = work.ledger.as_json()
-    splits = _split_facts(work.writer)
-    write_atomic(temporary / "ledger.json", json.dumps({**ledger, "splits": splits}, indent=2) + "\n")
-    facts = {"splits": splits, **{key: ledger[key] for key in _SUMS}}
+    ledger = {**work.ledger.as_json(), "splits": _split_facts(work.writer)}
+    write_atomic(temporary / "ledger.json", json.dumps(ledger, indent=2) + "\n")
+    write_atomic(run.path / "report.html", _page(config, ledger, temporary))
+    facts = {key: ledger[key] for key in ("splits", *_SUMS)}
     run.publish(temporary, "corpus", made_from=inputs_fingerprint(config), facts=facts)
+
+
+def _page(config: CleanConfig, ledger: dict[str, object], corpus: Path) -> str:
+    from llmforge.cleaning.page import ledger_page
+    from llmforge.cleaning.signal_store import SignalStore
+    from llmforge.cleaning.sweep import Sweep
+
+    return ledger_page(f"llmforge clean: {config.output_dir}", ledger, Sweep(SignalStore(corpus), config.rules))
 
 
 def _answer(ledger: Ledger, output: Path, seconds: float, console: Console) -> dict[str, object]:
@@ -206,13 +225,16 @@ def _split_facts(writer: CorpusWriter) -> dict[str, dict[str, int]]:
     }
 
 
-def _chain_settings(config: CleanConfig, console: Console) -> ChainSettings:
+def chain_settings(config: CleanConfig, console: Console, make_key: bool = True) -> ChainSettings:
+    """What the workers need; makes the secret key of the pseudonyms on first use, or takes one for once."""
     key = None
     path = _key_path(config)
-    if path is not None:
+    if path is not None and (make_key or path.exists()):
         key, made = load_key(path)
         if made:
             console.say(f"made the secret key of the pseudonyms: {path} (keep it, and keep it to yourself)")
+    elif path is not None:
+        key = secrets.token_bytes(32)
     return ChainSettings(
         config.repair, config.language, config.rules, config.anonymize, key, config.dedup.exact, config.dedup.near
     )

@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmforge.cleaning.pii.anonymize import AnonymizeSettings
-from llmforge.cleaning.pipeline import Chain, ChainSettings
+from llmforge.cleaning.pipeline import Chain, ChainSettings, Examined, Judge
 from llmforge.cleaning.repair import RepairSettings
 from llmforge.cleaning.rules.gopher_quality import GopherQuality
+from llmforge.cleaning.verdict import Drop
 from llmforge.config.load import load_config
 from llmforge.corpus.folder import read_corpus
 from llmforge.errors import DataError, UsageError
@@ -162,6 +163,12 @@ def test_a_verdict_is_a_function_of_the_text(text: str) -> None:
         RepairSettings(), None, [GopherQuality(min_words=5)], AnonymizeSettings(), b"k" * 32, True, None
     )
     first, second = Chain(chain_settings), Chain(chain_settings)
-    outcome = first.clean(text)
-    first.clean("something else with other@people.org in it")
-    assert first.clean(text) == outcome == second.clean(text)
+    judge = Judge(chain_settings)
+
+    def verdict(chain: Chain) -> tuple[Examined, list[Drop]]:
+        found = chain.examine(text)
+        return found, judge.reasons(not found.text.strip(), found.language, found.signals)
+
+    outcome = verdict(first)
+    first.examine("something else with other@people.org in it")
+    assert verdict(first) == outcome == verdict(second)

@@ -1,0 +1,101 @@
+"""Other questions to `llmforge clean`: one document's story, other thresholds, and a try on a sample.
+
+The first two read a finished run, the third writes nothing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmforge.cleaning.corpus_run import Places, open_run
+from llmforge.cleaning.ledger import as_text
+from llmforge.cleaning.parts import Entry
+from llmforge.cleaning.signal_store import SignalStore
+from llmforge.cleaning.story import as_lines, story
+from llmforge.cleaning.sweep import Sweep, parse_sweeps
+from llmforge.cleaning.workers import Piece, clean_pieces, plan_pieces
+from llmforge.errors import UsageError
+from llmforge.runtime.console import Console
+from llmforge.runtime.stop import StopSignals
+
+if TYPE_CHECKING:
+    from llmforge.stages.clean import CleanConfig
+
+_BYTES_PER_DOCUMENT = 8192  # a guess, to spread the sample over the input
+
+
+def tell_story(config: CleanConfig, identity: str, console: Console) -> dict[str, object]:
+    """Prints what became of a document and why; the same as an object."""
+    told = story(_corpus(config), identity, config.rules)
+    console.result("\n".join(as_lines(told)))
+    return told
+
+
+def show_sweep(config: CleanConfig, wanted: Sequence[str], console: Console) -> dict[str, object]:
+    """Prints what the rules would drop at other thresholds (`RULE.THRESHOLD=VALUE,VALUE`)."""
+    from llmforge.report.table import table
+
+    sweeps = parse_sweeps(wanted)
+    sweep = Sweep(SignalStore(_corpus(config)), config.rules)
+    rows = [row for name, values in sweeps.items() for row in sweep.at(name, values)]
+    lines = [
+        [
+            row.threshold,
+            f"{row.value:g}" + (" (in use)" if row.in_use else ""),
+            f"{row.failing:,}",
+            f"{row.failing_only_this:,}",
+            f"{row.kept:,}",
+            f"{row.kept_bytes / 1e6:,.2f}",
+        ]
+        for row in rows
+    ]
+    header = ["threshold", "value", "fail it", "fail only it", "kept by the rules", "MB kept"]
+    console.result("\n".join(table(lines, header, right=(2, 3, 4, 5))))
+    return {"sweep": [row.as_json() for row in rows]}
+
+
+def try_sample(config: CleanConfig, count: int, size: int | None, console: Console) -> dict[str, object]:
+    """What would become of about `count` documents spread over the input; writes nothing that stays.
+
+    `size` is the input's, in bytes on disk. Duplicates are looked for within the sample only.
+    """
+    from llmforge.stages.clean import BadRows, chain_settings
+
+    started = time.monotonic()
+    settings = chain_settings(config, console, make_key=False)
+    stride = max(1, (size or 0) // max(1, count * _BYTES_PER_DOCUMENT))
+    bad = BadRows(1.0)
+    with StopSignals() as stop, tempfile.TemporaryDirectory(prefix="llmforge-sample-") as name:
+        folders = [Path(name) / kind for kind in ("corpus", "scratch", "parts")]
+        for folder in folders:
+            folder.mkdir()
+        places = Places(folders[0], folders[1], config.output.format, config.output.shard_bytes)
+        pieces = islice(plan_pieces(config.sources, console.detail), 0, None, stride)
+        with open_run(settings, config.split, places, bad.add, stop.check) as work:
+            work.read(_first(count, clean_pieces(pieces, settings, folders[2], 1)))
+            work.finish()
+        ledger = work.ledger
+    ledger.check()
+    place = "a sample; nothing was written"
+    console.result(as_text(ledger, place, time.monotonic() - started))
+    return {**ledger.as_json(), "sample": ledger.read.documents}
+
+
+def _first(count: int, pieces: Iterator[tuple[Piece, Path, list[Entry]]]) -> Iterator[list[Entry]]:
+    for _, _, entries in pieces:
+        yield entries[:count]
+        count -= len(entries)
+        if count <= 0:
+            return
+
+
+def _corpus(config: CleanConfig) -> Path:
+    corpus = Path(config.output_dir) / "corpus"
+    if not corpus.is_dir():
+        raise UsageError("there is no corpus of this config yet", corpus, "run llmforge clean with it first")
+    return corpus
