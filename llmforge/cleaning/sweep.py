@@ -87,8 +87,8 @@ class Sweep:
         for value in values:
             failing = measured < value if direction == "min" else measured > value  # NaN fails nothing
             kept = ~failing & ~others
-            counts = [int(np.count_nonzero(mask)) for mask in (failing, failing & ~others, kept)]
-            rows.append(SweepRow(threshold, value, value == used, *counts, int(self._bytes[kept].sum())))
+            fails, alone, stay = (int(np.count_nonzero(mask)) for mask in (failing, failing & ~others, kept))
+            rows.append(SweepRow(threshold, value, value == used, fails, alone, stay, int(self._bytes[kept].sum())))
         return rows
 
     def _known(self, threshold: str) -> tuple[RuleSet, str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -99,7 +99,7 @@ class CleanConfig(Config):
 
 def preview(config: CleanConfig) -> dict[str, object]:
     """What would be read and written, after a look at the sources; reads and writes nothing."""
-    size = _check_places(config)
+    size = input_bytes(config)
     writes = [str(Path(config.output_dir) / "corpus")]
     key = _key_path(config)
     if key is not None and not key.exists():
@@ -112,28 +112,14 @@ def inputs_fingerprint(config: CleanConfig) -> dict[str, str]:
     return {source.label: source_fingerprint(source) for source in config.sources}
 
 
-def run(
-    config: CleanConfig,
-    console: Console,
-    why: str | None = None,
-    sweep: Sequence[str] = (),
-    sample: int | None = None,
-) -> dict[str, object]:
-    """Makes the corpus and returns the ledger's sums; `why`, `sweep` and `sample` ask something else instead.
+def run(config: CleanConfig, console: Console) -> dict[str, object]:
+    """Makes the corpus and returns the ledger's sums.
 
     Raises:
         DataError: a source cannot be read, too many rows are unreadable, or no document is left.
         StopRequested: a signal came; what was measured stays in parts/, and the same command goes on from there.
     """
-    if why is not None or sweep:
-        from llmforge.stages.clean_views import show_sweep, tell_story
-
-        return tell_story(config, why, console) if why is not None else show_sweep(config, sweep, console)
-    size = _check_places(config)
-    if sample is not None:
-        from llmforge.stages.clean_views import try_sample
-
-        return try_sample(config, sample, size, console)
+    size = input_bytes(config)
     started = time.monotonic()
     with StopSignals() as stop, RunFolder.open(config.output_dir, "clean", config.model_dump(mode="json")) as run:
         temporary, scratch = run.temporary("corpus"), run.temporary("survivors")
@@ -246,7 +232,7 @@ def _key_path(config: CleanConfig) -> Path | None:
     return key_path(config.anonymize.key_file, Path(config.output_dir))
 
 
-def _check_places(config: CleanConfig) -> int | None:
+def input_bytes(config: CleanConfig) -> int | None:
     """The sources' bytes on disk, None when not known.
 
     Raises:
@@ -266,7 +252,7 @@ def _check_places(config: CleanConfig) -> int | None:
 def _workers(config: CleanConfig) -> int:
     if isinstance(config.workers, int):
         return config.workers
-    size = _check_places(config)
+    size = input_bytes(config)
     wanted = available_cpus() if size is None else 1 + size // _BYTES_PER_WORKER
     return max(1, min(available_cpus(), wanted))
 

@@ -1,6 +1,6 @@
-"""Other questions to `llmforge clean`: one document's story, other thresholds, and a try on a sample.
+"""What `llmforge clean` is asked: to make a corpus, or one document's story, other thresholds, a try on a sample.
 
-The first two read a finished run, the third writes nothing.
+Story and thresholds read a finished run, a try writes nothing.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from llmforge.cleaning.bad_rows import BadRows
 from llmforge.cleaning.corpus_run import Places, open_run
 from llmforge.cleaning.ledger import as_text
 from llmforge.cleaning.parts import Entry
@@ -22,11 +22,24 @@ from llmforge.cleaning.workers import Piece, clean_pieces, plan_pieces
 from llmforge.errors import UsageError
 from llmforge.runtime.console import Console
 from llmforge.runtime.stop import StopSignals
-
-if TYPE_CHECKING:
-    from llmforge.stages.clean import CleanConfig
+from llmforge.stages.clean import CleanConfig, chain_settings, input_bytes, run
 
 _BYTES_PER_DOCUMENT = 8192  # a guess, to spread the sample over the input
+
+
+def answer(
+    config: CleanConfig,
+    console: Console,
+    why: str | None = None,
+    sweep: Sequence[str] = (),
+    sample: int | None = None,
+) -> dict[str, object]:
+    """What the flags ask for; without any, the corpus is made."""
+    if why is not None:
+        return tell_story(config, why, console)
+    if sweep:
+        return show_sweep(config, sweep, console)
+    return run(config, console) if sample is None else try_sample(config, sample, console)
 
 
 def tell_story(config: CleanConfig, identity: str, console: Console) -> dict[str, object]:
@@ -59,16 +72,14 @@ def show_sweep(config: CleanConfig, wanted: Sequence[str], console: Console) -> 
     return {"sweep": [row.as_json() for row in rows]}
 
 
-def try_sample(config: CleanConfig, count: int, size: int | None, console: Console) -> dict[str, object]:
+def try_sample(config: CleanConfig, count: int, console: Console) -> dict[str, object]:
     """What would become of about `count` documents spread over the input; writes nothing that stays.
 
-    `size` is the input's, in bytes on disk. Duplicates are looked for within the sample only.
+    Duplicates are looked for within the sample only.
     """
-    from llmforge.stages.clean import BadRows, chain_settings
-
     started = time.monotonic()
     settings = chain_settings(config, console, make_key=False)
-    stride = max(1, (size or 0) // max(1, count * _BYTES_PER_DOCUMENT))
+    stride = max(1, (input_bytes(config) or 0) // max(1, count * _BYTES_PER_DOCUMENT))
     bad = BadRows(1.0)
     with StopSignals() as stop, tempfile.TemporaryDirectory(prefix="llmforge-sample-") as name:
         folders = [Path(name) / kind for kind in ("corpus", "scratch", "parts")]

@@ -26,9 +26,9 @@ class Stage:
 
 def _data(command: str) -> Stage | None:
     if command == "clean":
-        from llmforge.stages import clean
+        from llmforge.stages import clean, clean_views
 
-        return Stage(command, clean.CleanConfig, clean.run, clean.preview, clean.inputs_fingerprint, "corpus")
+        return Stage(command, clean.CleanConfig, clean_views.answer, clean.preview, clean.inputs_fingerprint, "corpus")
     if command == "tokenizer train":
         from llmforge.stages import tokenizer as made
 
