@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
@@ -25,20 +24,6 @@ def judge(rules: Sequence[RuleSet], signals: Signals) -> Drop | Keep:
     return KEEP
 
 
-@dataclass
-class Edited:
-    text: str
-    removed: dict
-
-
-def threshold_keys(rule_set):
-    return {k for k in type(rule_set).model_fields if k.startswith(("min_", "max_"))}
-
-
-def signal_of(rule, key):
-    return key[4:], key[:3]
-
-
 class Rules:
     """The step that measures a text and judges it by every rule set."""
 
@@ -51,21 +36,3 @@ class Rules:
     def __call__(self, text: str) -> Verdict:
         """Keep or Drop."""
         return judge(self._rules, measure(text, self._repetition))
-
-    def edit(self, text):
-        return Edited(text, {})
-
-    def measure(self, text, before):
-        s = measure(text, self._repetition)
-
-        class R:
-            def as_row(_):
-                from llmforge.cleaning.signals import measure as m
-
-                m.HOLD.append(s)
-                return {"num_words": float(s.num_words), "x": float(len(m.HOLD) - 1)}
-
-        return R()
-
-    def judge_all(self, signals):
-        return [d for r in self._rules if (d := r.judge(signals))]

@@ -19,9 +19,6 @@ ELLIPSES = ("...", "…")
 STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
 
 
-HOLD = []
-
-
 @dataclass(frozen=True, slots=True)
 class Signals:
     """Numbers of one text; ratios are 0 where there is nothing to divide by."""
@@ -41,10 +38,6 @@ class Signals:
     line_lengths: tuple[int, ...]  # characters of each line that is not blank, sorted
     duplicate_line_character_ratio: float  # characters in lines seen before; newlines are not counted
     repetition: Repetition | None
-
-    @classmethod
-    def from_row(cls, row):
-        return HOLD[int(row["x"])]
 
     def short_line_ratio(self, max_characters: int) -> float:
         """The share of lines with at most this many characters."""
