@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from llmforge.cleaning.sweep import Sweep
+from llmforge.cleaning.sweep import Sweep, Threshold
 from llmforge.report import html
 from llmforge.report.charts import histogram
 from llmforge.report.page import share
@@ -81,16 +81,17 @@ def _sources(ledger: Mapping[str, Any]) -> str:
 
 def _signals(sweep: Sweep) -> Iterator[str]:
     by_rule: dict[str, list[str]] = {}
-    for threshold, (rule_set, key, value) in sweep.thresholds.items():
-        by_rule.setdefault(rule_set.name, []).append(_signal(sweep, threshold, key, value))
+    for name, threshold in sweep.thresholds.items():
+        by_rule.setdefault(name.partition(".")[0], []).append(_signal(sweep, threshold))
     for name, cells in by_rule.items():
         yield html.titled(name) + html.grid(cells)
 
 
-def _signal(sweep: Sweep, threshold: str, key: str, value: float) -> str:
+def _signal(sweep: Sweep, threshold: Threshold) -> str:
     import numpy as np
 
-    values = sweep.values(threshold)
+    key, value = threshold.key, threshold.value
+    values = sweep.values(threshold.name)
     values = values[np.isfinite(values)]
     if not len(values):
         return html.titled(key, html.paragraph("no document was measured"))
@@ -101,5 +102,5 @@ def _signal(sweep: Sweep, threshold: str, key: str, value: float) -> str:
     counts, edges = np.histogram(np.clip(values, low, high), bins=_BINS, range=(low, high))
     chart = histogram(edges.tolist(), counts.tolist(), value, f"{value:g}")
     tried = sorted({0.5 * value, value, 2 * value}) if value else [0.0]
-    told = [f"{row.failing:,} at {row.value:g}" for row in sweep.at(threshold, tried)]
+    told = [f"{row.failing:,} at {row.value:g}" for row in sweep.at(threshold.name, tried)]
     return html.titled(key, chart, html.paragraph("fail: " + ", ".join(told)))

@@ -19,7 +19,7 @@ from llmforge.cleaning.dedup.near import NearSettings
 from llmforge.cleaning.language import Language, LanguageSettings, judge_language
 from llmforge.cleaning.pii.anonymize import Anonymize, AnonymizeSettings
 from llmforge.cleaning.repair import Repair, RepairSettings
-from llmforge.cleaning.rules.rule_sets import Rules, RuleSet, threshold_keys
+from llmforge.cleaning.rules.rule_sets import Rules, RuleSet
 from llmforge.cleaning.signals.measure import Signals
 from llmforge.cleaning.verdict import Drop, Rewrite
 from llmforge.runtime.code import code_digest
@@ -39,16 +39,13 @@ class ChainSettings:
 
     def measured(self) -> str:
         """A digest of all that the measurements depend on: the thresholds of the judge are not in it."""
-        rules = []
-        for rule_set in self.rules:
-            values = rule_set.model_dump(mode="json")
-            rules.append({key: value for key, value in values.items() if key not in threshold_keys(rule_set)})
         near = self.near
         settings = {
             "code": code_digest("cleaning", "corpus"),
             "repair": self.repair.model_dump(mode="json") if self.repair else None,
             "language": self.language is not None,
-            "rules": rules,
+            "edits": [rule.model_dump(mode="json") for rule in self.rules if hasattr(rule, "edit")],
+            "signals": sorted(Rules(self.rules).signals),
             "anonymize": self.anonymize.model_dump(mode="json", exclude={"key_file"}) if self.anonymize else None,
             "key": hashlib.sha256(b"parts" + self.key).hexdigest() if self.key else None,
             "exact": self.exact,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmforge.cleaning.rules.rule_sets import RuleSet, signal_of
+from llmforge.cleaning.rules.rule_sets import RuleSet
 from llmforge.cleaning.signal_store import SignalStore
 from llmforge.cleaning.sweep import thresholds_of
 from llmforge.corpus.folder import SPLITS, read_corpus
@@ -58,13 +58,14 @@ def _measured(store: SignalStore, identity: str) -> dict[str, Any] | None:
 def _thresholds(rules: Sequence[RuleSet], measured: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = []
     signals = measured["signals"] or {}
-    for name, (rule_set, key, value) in thresholds_of(rules).items():
-        signal, direction = signal_of(rule_set, key)
-        if signal not in signals:
+    for name, threshold in thresholds_of(rules).items():
+        if threshold.signal not in signals:
             continue
-        seen = signals[signal]
-        holds = seen >= value if direction == "min" else seen <= value
-        found.append({"threshold": name, "value": value, "signal": signal, "measured": seen, "holds": holds})
+        seen, allowed = signals[threshold.signal], threshold.value
+        holds = not threshold.fails(seen, allowed)
+        found.append(
+            {"threshold": name, "value": allowed, "signal": threshold.signal, "measured": seen, "holds": holds}
+        )
     return found
 
 

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from llmforge.cleaning.rules.rule_sets import RuleSet, signal_of, threshold_keys
+from llmforge.cleaning.rules.rule_sets import RuleSet
+from llmforge.cleaning.rules.threshold import Direction, Judge
 from llmforge.cleaning.signal_store import SignalStore
 from llmforge.errors import UsageError
 
@@ -33,14 +34,30 @@ class SweepRow:
         return asdict(self)
 
 
-def thresholds_of(rules: Sequence[RuleSet]) -> dict[str, tuple[RuleSet, str, float]]:
-    """`rule.key` -> (rule set, key, value in use), of every threshold that judges a stored signal."""
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A threshold of a config that is in use: `rule.key`, its value, and the signal it looks at."""
+
+    name: str
+    key: str
+    value: float
+    signal: str
+    direction: Direction
+
+    def fails(self, measured: Any, value: float) -> Any:
+        """Whether a measured number, or each of an array, is on the wrong side of a value; NaN never is."""
+        return measured < value if self.direction == "min" else measured > value
+
+
+def thresholds_of(rules: Sequence[RuleSet]) -> dict[str, Threshold]:
+    """The thresholds in use by name, in the order in which they are looked at."""
     found = {}
     for rule_set in rules:
-        for key in threshold_keys(rule_set):
-            value = getattr(rule_set, key)
+        for limit in rule_set.limits() if isinstance(rule_set, Judge) else ():
+            value = getattr(rule_set, limit.key)
             if value is not None:
-                found[f"{rule_set.name}.{key}"] = (rule_set, key, float(value))
+                name = f"{rule_set.name}.{limit.key}"
+                found[name] = Threshold(name, limit.key, float(value), limit.signal, limit.direction)
     return found
 
 
@@ -67,8 +84,7 @@ class Sweep:
 
     def values(self, threshold: str) -> Any:
         """The signal that a threshold judges, for every document; NaN where none was measured."""
-        rule_set, key, _ = self._known(threshold)
-        return self._store.column(signal_of(rule_set, key)[0])
+        return self._store.column(self._known(threshold).signal)
 
     def at(self, threshold: str, values: Sequence[float]) -> list[SweepRow]:
         """A row for each value of a threshold such as `gopher_quality.min_words`.
@@ -78,20 +94,21 @@ class Sweep:
         """
         import numpy as np
 
-        rule_set, key, used = self._known(threshold)
-        signal, direction = signal_of(rule_set, key)
-        measured = self._store.column(signal)
+        known = self._known(threshold)
+        measured = self._store.column(known.signal)
         own = self._having.get(threshold)
         others = (self._num_reasons - (own if own is not None else 0)) > 0
         rows = []
         for value in values:
-            failing = measured < value if direction == "min" else measured > value  # NaN fails nothing
+            failing = known.fails(measured, value)
             kept = ~failing & ~others
             fails, alone, stay = (int(np.count_nonzero(mask)) for mask in (failing, failing & ~others, kept))
-            rows.append(SweepRow(threshold, value, value == used, fails, alone, stay, int(self._bytes[kept].sum())))
+            rows.append(
+                SweepRow(threshold, value, value == known.value, fails, alone, stay, int(self._bytes[kept].sum()))
+            )
         return rows
 
-    def _known(self, threshold: str) -> tuple[RuleSet, str, float]:
+    def _known(self, threshold: str) -> Threshold:
         found = self.thresholds.get(threshold)
         if found is None:
             near = get_close_matches(threshold, self.thresholds, 1)

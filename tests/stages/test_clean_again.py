@@ -118,7 +118,7 @@ def test_a_broken_part_is_made_again(tmp_path: Path) -> None:
     run(config_of(source, tmp_path / "out"), QUIET)
     expected = files(tmp_path / "out" / "corpus")
     (part,) = (tmp_path / "out" / PARTS).iterdir()
-    data = bytearray(part.read_bytes())
+    data = part.read_bytes()
     for change in (
         lambda: data[: len(data) // 2],
         lambda: b"",

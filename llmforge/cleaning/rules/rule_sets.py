@@ -56,6 +56,11 @@ class Rules:
         self._bounds = Bounds(rule for rule in rules if isinstance(rule, Judge))
         self._meter = Meter(self._bounds.signals)
 
+    @property
+    def signals(self) -> set[str]:
+        """The names of the signals that are measured."""
+        return self._bounds.signals
+
     def edit(self, text: str) -> Edited:
         """The text after all edits in the config's order; the same object where none removed anything."""
         removed: dict[str, int] = {}
