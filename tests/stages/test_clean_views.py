@@ -53,7 +53,9 @@ def test_a_sweep_says_what_a_run_with_that_threshold_does(
     finished: tuple[CleanConfig, dict[str, Any]], tmp_path: Path
 ) -> None:
     config, _ = finished
-    told = answer(config, QUIET, sweep=["gopher_quality.min_words=20,50,90", "fineweb.max_newline_word_ratio=0.0718,0.3"])
+    told = answer(
+        config, QUIET, sweep=["gopher_quality.min_words=20,50,90", "fineweb.max_newline_word_ratio=0.0718,0.3"]
+    )
     for row in told["sweep"]:  # type: ignore[attr-defined]
         rule, key = row["threshold"].split(".")
         rules = [
