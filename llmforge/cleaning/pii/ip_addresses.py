@@ -33,11 +33,12 @@ _CONTEXT = 24
 
 def find_ip_addresses(text: str, first: int, last: int) -> Iterator[Match]:
     """Public IPv4 addresses that begin in text[first:last]."""
-    found = _V4.search(text, first)
+    limit = min(last + _CONTEXT, len(text))
+    found = _V4.search(text, first, limit)
     while found is not None and found.start() < last:
         if _is_public_v4(text, found.start(), found.end()):
             yield Match(found.start(), found.end(), "ip", found.group())
-        found = _V4.search(text, found.end())
+        found = _V4.search(text, found.end(), limit)
 
 
 def _is_public_v4(text: str, start: int, end: int) -> bool:
@@ -68,7 +69,12 @@ def find_ipv6_addresses(text: str) -> Iterator[Match]:
         end = found.end()
         address = _public_v6(found.group())
         if address is not None:
-            yield Match(found.start(), found.end(), "ip", str(address))
+            plain = found.group().lower() in (str(address), address.exploded) and _one_case(found.group())
+            yield Match(found.start(), found.end(), "ip", str(address) if plain else found.group())
+
+
+def _one_case(written: str) -> bool:
+    return written in (written.lower(), written.upper())
 
 
 def _public_v6(written: str) -> IPv6Address | None:

@@ -43,19 +43,21 @@ _AREA_CODE = re.compile(r"(?:\+|00|1)[0-9 .\-]{0,6}\([0-9]{1,5}\)[^(]*$|\([^(]*$
 _ROW_BEFORE = re.compile(r"[0-9][\s,;|]{1,3}$")
 _ROW_AFTER = re.compile(r"[\s,;|]{1,2}[0-9]")
 _CONTEXT = 36
+_SLACK = 64  # a number that begins in a run of figures ends within so many characters behind the run
 _AMERICAN_REGIONS = ("US", "CA")
 
 
 def find_telephones(text: str, first: int, last: int, regions: Sequence[str]) -> Iterator[Match]:
     """Telephone numbers that begin in text[first:last]; `regions` are those whose national forms are known."""
-    found = _NUMBER.search(text, first)
+    limit = min(last + _SLACK, len(text))
+    found = _NUMBER.search(text, first, limit)
     while found is not None and found.start() < last:
         match = _first_accepted(text, found.start(), found.group(), regions)
         if match is not None:
             yield match
         # A candidate that was refused may hide a number behind its first line or its first gap.
         after = match.end if match is not None else _next_start(found)
-        found = _NUMBER.search(text, after)
+        found = _NUMBER.search(text, after, limit)
 
 
 def _next_start(found: re.Match[str]) -> int:
