@@ -27,9 +27,7 @@ _MAX_PASSES = 8
 class AnonymizeSettings(Config):
     """Which personal data is looked for and what happens to it."""
 
-    kinds: list[Kind] = Field(
-        default=list(PATTERN_KINDS), min_length=1, description=", ".join([*PATTERN_KINDS, "name"])
-    )
+    kinds: list[Kind] = Field(default=list(PATTERN_KINDS), min_length=1, description=", ".join(KINDS))
     action: Literal["pseudonymize", "mask", "drop_document"] = Field(
         default="pseudonymize", description="a stand-in of the same form, a mark such as <EMAIL>, or drop the document"
     )
