@@ -1,8 +1,8 @@
 """Secrets in a text that carry their issuer's mark: API keys and tokens, and private keys whole, header to footer.
 
-Each format is looked for by its fixed beginning first, and only in a text that has a token of twenty characters at
-all, so prose costs next to nothing. A key that has EXAMPLE in it is one of a manual, or one of our own stand-ins, and
-is left alone.
+Each format is looked for by its fixed beginning first, and find.py asks only for a text that has a token of twenty
+characters at all, so prose costs next to nothing. A key that has EXAMPLE in it is one of a manual, or one of our own
+stand-ins, and is left alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from functools import cache
 
 from llmforge.cleaning.pii.key_formats import key_patterns
 from llmforge.cleaning.pii.match import Match
-from llmforge.cleaning.pii.shapes import Shapes
 
 STAND_IN = "EXAMPLE"
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?)-----")
@@ -23,10 +22,8 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/=]{24}")
 _patterns = cache(key_patterns)
 
 
-def find_api_keys(text: str, shapes: Shapes) -> Iterator[Match]:
+def find_api_keys(text: str) -> Iterator[Match]:
     """Keys, tokens and private keys of a text, by format."""
-    if not shapes.has_long_token:
-        return
     for mark, before, pattern in _patterns():
         at = text.find(mark)
         while at >= 0:

@@ -9,12 +9,13 @@ from llmforge.cleaning.pii.match import Match
 
 SLACK = 64  # a number that begins in a run of figures ends within so many characters behind the run
 
-_EXPIRY = r" (?:0[1-9]|1[0-2])/[0-9]{2}"  # the month and year a card is valid to may follow it
-_END = rf"(?![\w\-]|[.,][0-9]|(?!{_EXPIRY}) [0-9])"
+_EXPIRY = r"(?= (?:0[1-9]|1[0-2])/[0-9]{2})"  # the month and year a card is valid to, which may follow it
+_END = r"(?![\w\-]|[.,][0-9]| [0-9])"
 _SPACED = "(?:[0-9]{4} ){3}[0-9]{4}"
-# The last two: a card with another number right behind it, which the first would take as one long number.
+# The last two: a card with another number right behind it, which the second would take as one long number.
 _CARD = re.compile(
-    rf"(?<![\w.+\-])(?:[0-9](?:[ \-\n]?[0-9]){{12,18}}{_END}"
+    rf"(?<![\w.+\-])(?:(?:{_SPACED}|[0-9]{{4}} [0-9]{{6}} [0-9]{{5}}|[0-9]{{14,16}}){_EXPIRY}"
+    rf"|[0-9](?:[ \-\n]?[0-9]){{12,18}}{_END}"
     rf"|(?:[0-9]{{4}}-){{3}}[0-9]{{4}}(?= [0-9])|{_SPACED}(?= {_SPACED}{_END}))"
 )
 _ISSUERS = (  # prefixes as a pattern, lengths

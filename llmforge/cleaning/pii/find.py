@@ -38,26 +38,28 @@ def find(text: str, kinds: Collection[Kind], regions: Sequence[str]) -> list[Mat
     """
     shapes = Shapes(text)
     found = list(_by_marks(text, shapes, kinds))
-    if not _IN_FIGURES.isdisjoint(kinds):
+    if shapes.has_figure and not _IN_FIGURES.isdisjoint(kinds):
         found.extend(_by_figures(text, shapes, kinds, regions))
     return without_overlaps(found) if found else found
 
 
 def _by_marks(text: str, shapes: Shapes, kinds: Collection[Kind]) -> Iterator[Match]:
     """Kinds that are reached from a fixed mark or from the text's shape."""
-    if "key" in kinds:
-        yield from find_api_keys(text, shapes)
+    if "key" in kinds and shapes.has_long_token:
+        yield from find_api_keys(text)
     if "password" in kinds:
         yield from find_passwords(text, shapes)
     if "email" in kinds and "@" in text:
         yield from find_emails(text)
+    if not shapes.has_figure:
+        return
     if "ip" in kinds and ":" in text:
         yield from find_ipv6_addresses(text)
     if "mac" in kinds:
         yield from find_mac_addresses(text, shapes)
     if "iban" in kinds:
         yield from find_ibans(text, shapes)
-    if "crypto" in kinds:
+    if "crypto" in kinds and shapes.has_long_token:
         yield from find_crypto_addresses(text, shapes)
     if "national_id" in kinds:
         yield from find_national_ids_with_letters(text, shapes)

@@ -15,13 +15,10 @@ from llmforge.cleaning.pii.shapes import Shapes, places
 
 STAND_IN = "EXAMPLE"
 _PASSWORD = r"passw(?:or)?d|passphrase|passwort|pwd"
-_TOKEN = r"secret|token|api[_\-]?key|access[_\-]?key|account[_\-]?key"
-_ANCHORS = (
-    b"passw", b"passphrase", b"pwd", b"secret", b"token", b"apikey", b"api_key", b"api-key", b"access_key",
-    b"accesskey", b"access-key", b"accountkey", b"account_key",
-)  # fmt: skip
+_ANCHORS = (b"pass", b"pwd", b"secret", b"token", b"key")
+_KEY_BEFORE = re.compile(rb"(?:api|access|account)[_\-]?$")
 _ASSIGNED = re.compile(
-    rf"(?i:(?P<password>{_PASSWORD})|(?:{_TOKEN}))"
+    rf"(?i:(?P<password>{_PASSWORD})|secret|token|key)"
     r"(?P<suffix>s?(?:[_\-][A-Za-z0-9_\-]{1,30}|[0-9]{1,3}|[A-Z][A-Za-z0-9]{1,20})?)"
     r"(?:[\"']?\]?[ \t]{0,3}(?::=|=>|[:=>])[ \t]{0,3}|(?P<flag>[ ]))"
     r"(?:[bru]?\"(?P<double>[^\"\n]{6,256})\"|[bru]?'(?P<single>[^'\n]{6,256})'"
@@ -47,14 +44,21 @@ def find_passwords(text: str, shapes: Shapes) -> Iterator[Match]:
     """The secrets of a text; the name of the user in a URL goes with its password."""
     lower = shapes.lower
     for anchor in _ANCHORS:
+        if anchor not in lower:
+            continue
         for at in places(lower, anchor):
-            yield from _assigned(text, at)
-    for at in places(lower, b"authorization"):
-        yield from _value(_HEADER.match(text, at), "value")
-    for at in places(lower, b"://"):
+            if anchor != b"key" or _KEY_BEFORE.search(lower, max(0, at - 8), at):
+                yield from _assigned(text, at)
+    for at in places(lower, b"://") if b"@" in lower else ():
         found = _URL.match(text, at)
         if found is not None and not _is_known(found["secret"]):
             yield Match(found.start("both"), found.end("both"), "password", f"//{found['both']}")
+    if not shapes.has_figure:
+        return
+    for at in places(lower, b"authorization"):
+        found = _HEADER.match(text, at)
+        if found is not None and _is_token(found["value"], figures=1):
+            yield Match(found.start("value"), found.end("value"), "password", found["value"])
 
 
 def _assigned(text: str, at: int) -> Iterator[Match]:
@@ -84,11 +88,6 @@ def _assigned(text: str, at: int) -> Iterator[Match]:
         yield Match(found.start(group), found.start(group) + len(value), "password", value)
 
 
-def _value(found: re.Match[str] | None, group: str) -> Iterator[Match]:
-    if found is not None and _is_token(found[group]):
-        yield Match(found.start(group), found.end(group), "password", found[group])
-
-
 def _is_known(value: str) -> bool:
     return STAND_IN in value or _PLACEHOLDER.fullmatch(value) is not None
 
@@ -100,11 +99,13 @@ def _is_strong(value: str) -> bool:
     return len(value) >= 6 and letters and others and "://" not in value and not _is_known(value)
 
 
-def _is_token(value: str) -> bool:
+def _is_token(value: str, figures: int = 2) -> bool:
     """A token: long, of many characters, letters and figures mixed."""
     if len(value) < _TOKEN_LENGTH or len(set(value)) < _TOKEN_CHARACTERS or "://" in value or _is_known(value):
         return False
-    return any(map(str.isalpha, value)) and sum(map(str.isdigit, value)) >= 2 and not re.search(r"[\s(){}$]", value)
+    return (
+        any(map(str.isalpha, value)) and sum(map(str.isdigit, value)) >= figures and not re.search(r"[\s(){}$]", value)
+    )
 
 
 def _is_mixed(value: str) -> bool:

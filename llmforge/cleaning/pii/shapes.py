@@ -8,7 +8,6 @@ figure, twenty letters or figures without a gap, a hexadecimal pair between colo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
 
 LONG_TOKEN = 20  # no key format and no address of a coin is shorter than this without a gap
 _LONG = b"w" * LONG_TOKEN
@@ -30,30 +29,23 @@ _HEX = _table({"h": _FIGURES + "abcdefABCDEF", "~": "h"})
 
 
 class Shapes:
-    """The shapes of one text; each is made when first asked for. Non-ASCII characters have the class "?"."""
+    """The shapes of one text, each as long as the text. Non-ASCII characters have the class "?".
+
+    `ascii` is the text itself, `lower` in small letters; `kinds` has figures as 0, capitals as A, small letters as a
+    and everything else as itself; `tokens` has letters, figures, "_" and "-" as w; `hexadecimal` has h for each
+    hexadecimal figure of either case.
+    """
+
+    __slots__ = ("ascii", "has_figure", "has_long_token", "hexadecimal", "kinds", "lower", "tokens")
 
     def __init__(self, text: str) -> None:
         self.ascii = text.encode("ascii", "replace")
-
-    @cached_property
-    def kinds(self) -> bytes:
-        """Figures as 0, capitals as A, small letters as a, everything else as itself."""
-        return self.ascii.translate(_KINDS)
-
-    @cached_property
-    def tokens(self) -> bytes:
-        """Letters, figures, "_" and "-" as w."""
-        return self.ascii.translate(_TOKENS)
-
-    @cached_property
-    def hexadecimal(self) -> bytes:
-        """Hexadecimal figures of either case as h."""
-        return self.ascii.translate(_HEX)
-
-    @cached_property
-    def lower(self) -> bytes:
-        """The text in small letters."""
-        return self.ascii.lower()
+        self.lower = self.ascii.lower()
+        self.kinds = self.ascii.translate(_KINDS)
+        self.tokens = self.ascii.translate(_TOKENS)
+        self.hexadecimal = self.ascii.translate(_HEX)
+        self.has_figure = b"0" in self.kinds
+        self.has_long_token = _LONG in self.tokens
 
     def long_tokens(self) -> Iterator[tuple[int, int]]:
         """(start, end) of every run of LONG_TOKEN or more letters, figures, "_" and "-"."""
@@ -67,11 +59,6 @@ class Shapes:
                 end += 1
             yield start, end
             start = shape.find(_LONG, end)
-
-    @cached_property
-    def has_long_token(self) -> bool:
-        """Whether there is one at all."""
-        return _LONG in self.tokens
 
 
 def places(shape: bytes, mark: bytes) -> Iterator[int]:

@@ -29,7 +29,11 @@ _CALLED_BEFORE = re.compile(
     r"\b(?:call|called|calling|calls|reach|answering|ring|ringing|contact)\b[^\d\n]{0,20}$", re.IGNORECASE
 )
 _NAMED_AFTER = re.compile(r"[ \-,(\\]{0,3}(?:office|fax|mobile|cell|home|work|tel|phone|landline)\b", re.IGNORECASE)
-_BOOK_BEFORE = re.compile(r"\b(?:isbn|issn|doi|pmid|orcid|rfc|cas|upc|ean|sku|isrc)\b[^\n]{0,12}$", re.IGNORECASE)
+_OTHER_BEFORE = re.compile(
+    r"\b(?:isbn|issn|doi|pmid|orcid|rfc|cas|upc|ean|sku|isrc|imei|iccid|catalog(?:ue)?|ticket|parts?|p/n|serial|model|"
+    r"invoice|batch|lot)\b[^\n]{0,12}$",
+    re.IGNORECASE,
+)
 _DATE = re.compile(
     r"(?:1[5-9]|20)[0-9]{2}([\-/. ])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12][0-9]|3[01])(?![0-9])"
     r"|(?:0?[1-9]|[12][0-9]|3[01])([\-/.])(?:0?[1-9]|[12][0-9]|3[01])\2(?:1[5-9]|20)?[0-9]{2}(?![0-9.\-/])"
@@ -128,7 +132,7 @@ def _is_telephone(text: str, start: int, end: int, regions: Sequence[str]) -> bo
     if digits.startswith(STAND_IN) or national_part(piece)[1].startswith(STAND_IN):
         return False
     before, after = text[max(0, start - _CONTEXT) : start], text[end : end + 24]
-    if _BOOK_BEFORE.search(before) or (after[:1] in tuple(".,:") and after[1:2].isdigit()) or after[:1] == "%":
+    if _OTHER_BEFORE.search(before) or (after[:1] in tuple(".,:") and after[1:2].isdigit()) or after[:1] == "%":
         return False
     separated = len(digits) < len(piece.strip("()"))
     extended = _EXTENSION.match(after) is not None
