@@ -14,7 +14,7 @@ from llmforge.cleaning.pii.match import Match
 _V4 = re.compile(r"(?<![\w.+\-~^])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w\-]|\.[0-9A-Za-z])")
 _VERSION_BEFORE = re.compile(
     r"(?:\b(?:versions?|ver|v|releases?|rev|revision|build|sections?|sec|chapter|clause|article|paragraph|table|figure|"
-    r"fig|appendix|step|rule|firmware|driver|since|upgrade[ds]?|downgrade[ds]?|oid|package|python|numpy|release[ds]?)"
+    r"fig|appendix|step|rule|firmware|driver|since|upgrade[ds]?|downgrade[ds]?|oid|objectidentifier|package|python|numpy|release[ds]?)"
     r"[\s.:#\"'(=]{0,4}(?:to|from|of|is)?\s?|[=<>~!]=\s?|[<>§@]\s?|[A-Za-z]/)$",
     re.IGNORECASE,
 )
@@ -88,4 +88,4 @@ def _public_v6(written: str) -> IPv6Address | None:
     if "" in groups:
         # x[1::2] and a::b are code; a shortened address of a person begins 2xxx: or 3xxx:.
         return address if len(groups[0]) == 4 and groups[0][0] in "23" and len(groups) >= 4 else None
-    return address if any(len(group) > 2 for group in groups) else None
+    return address if groups[0].strip("0") and any(len(group) > 2 for group in groups) else None

@@ -27,7 +27,7 @@ _ASSIGNED = re.compile(
 _SAID = re.compile(rf"(?i:(?:{_PASSWORD})[ ](?:is|was)[: ]{{1,2}})[\"']?(?P<said>[^\s\"'<>]{{6,64}})")
 _HEADER = re.compile(r"(?i:authorization[\"']?\s{0,3}[:=,]\s{0,3}[\"']?(?:bearer|basic|token)\s{1,3})"
                      r"(?P<value>[A-Za-z0-9_\-.=+/~]{12,2000})")  # fmt: skip
-_URL = re.compile(r"://(?P<both>[^\s/:@\"'`<>]{0,64}:(?P<secret>[^\s/@\"'`<>]{1,128}))@(?=[A-Za-z0-9\[])")
+_URL = re.compile(r"://(?P<both>[^\s/:@,\"'`<>]{0,64}:(?P<secret>[^\s,/@\"'`<>]{1,128}))@(?=[A-Za-z0-9\[])")
 _NO_SECRET = re.compile(r"(?:hash|_id|Id|_?name|Name|url|Url|URI|uri|file|path|type|field|length|count|size|version"
                         r"|regex|pattern|salt|_at|_in|expir\w*|ttl|policy|hint|prompt|limit)s?$")  # fmt: skip
 _PLACEHOLDER = re.compile(

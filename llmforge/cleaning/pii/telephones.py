@@ -22,7 +22,7 @@ _NUMBER = re.compile(
 _EXTENSION = re.compile(r"[ ,;]{0,2}(?:[xX]|[eE]xt\.?|[eE]xtension)[ ]?[0-9]{1,6}(?![\w])")
 _NAMED_BEFORE = re.compile(
     r"\b(?:tel|telephone|telefon|phone|phones|fax|mobile|mob|cell|cellphone|whatsapp|sms|hotline|dial|handy|ph|"
-    r"landline|voicemail)\b[^\d\n]{0,14}\n?[^\d\n]{0,6}$",
+    r"landline|voicemail)\b[^\d\n$€£]{0,14}\n?[^\d\n$€£]{0,6}$",
     re.IGNORECASE,
 )
 _CALLED_BEFORE = re.compile(
@@ -42,6 +42,9 @@ _DATE = re.compile(
 _SOCIAL_SECURITY = re.compile(r"[0-9]{3}-[0-9]{2}-[0-9]{4}")
 _IPV4 = re.compile(r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}")
 _THOUSANDS = re.compile(r"[0-9]{1,3}(?:([. \u00a0])[0-9]{3})(?:\1[0-9]{3})*")
+_DECIMAL = re.compile(r"\+ ?[0-9]+\.[0-9]+")
+_ZIP = re.compile(r"[0-9]{5}-[0-9]{4}")
+_STATE_BEFORE = re.compile(r"\b[A-Z]{2}[\s,#*/]{1,8}$")
 _AMERICAN = re.compile(r"(?:\+?1[\-. ]|001-)?(?:\([0-9]{3}\) ?|[0-9]{3}([\-.]))[0-9]{3}[\-.][0-9]{4}")
 _AREA_CODE = re.compile(r"(?:\+|00|1)[0-9 .\-]{0,6}\([0-9]{1,5}\)[^(]*$|\([^(]*$")  # nothing else is in parentheses
 _ROW_BEFORE = re.compile(r"[0-9][\s,;|]{1,3}$")
@@ -148,7 +151,9 @@ def _is_telephone(text: str, start: int, end: int, regions: Sequence[str]) -> bo
 def _valid_alone(piece: str, digits: str, before: str, after: str, regions: Sequence[str]) -> bool:
     """Without a word beside it: a form that numbers are written in, and valid in its country's plan."""
     if piece.startswith("+"):
-        return _is_valid(piece, None)
+        return not _DECIMAL.fullmatch(piece) and _is_valid(piece, None)
+    if _ZIP.fullmatch(piece) and _STATE_BEFORE.search(before):
+        return False
     if _ROW_BEFORE.search(before) or _ROW_AFTER.match(after):
         return False
     if _AMERICAN.fullmatch(piece):
