@@ -22,14 +22,18 @@ _NUMBER = re.compile(
 _EXTENSION = re.compile(r"[ ,;]{0,2}(?:[xX]|[eE]xt\.?|[eE]xtension)[ ]?[0-9]{1,6}(?![\w])")
 _NAMED_BEFORE = re.compile(
     r"\b(?:tel|telephone|telefon|phone|phones|fax|mobile|mob|cell|cellphone|whatsapp|sms|hotline|dial|handy|ph|"
-    r"landline|voicemail)\b[^\d\n]{0,14}\n?[^\d\n]{0,6}$",
+    r"landline|voicemail)\b[^\d\n$€£]{0,14}\n?[^\d\n$€£]{0,6}$",
     re.IGNORECASE,
 )
 _CALLED_BEFORE = re.compile(
     r"\b(?:call|called|calling|calls|reach|answering|ring|ringing|contact)\b[^\d\n]{0,20}$", re.IGNORECASE
 )
 _NAMED_AFTER = re.compile(r"[ \-,(\\]{0,3}(?:office|fax|mobile|cell|home|work|tel|phone|landline)\b", re.IGNORECASE)
-_BOOK_BEFORE = re.compile(r"\b(?:isbn|issn|doi|pmid|orcid|rfc|cas|upc|ean|sku|isrc)\b[^\n]{0,12}$", re.IGNORECASE)
+_OTHER_BEFORE = re.compile(
+    r"\b(?:isbn|issn|doi|pmid|orcid|rfc|cas|upc|ean|sku|isrc|imei|iccid|catalog(?:ue)?|ticket|parts?|p/n|serial|model|"
+    r"invoice|batch|lot)\b[^\n]{0,12}$",
+    re.IGNORECASE,
+)
 _DATE = re.compile(
     r"(?:1[5-9]|20)[0-9]{2}([\-/. ])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12][0-9]|3[01])(?![0-9])"
     r"|(?:0?[1-9]|[12][0-9]|3[01])([\-/.])(?:0?[1-9]|[12][0-9]|3[01])\2(?:1[5-9]|20)?[0-9]{2}(?![0-9.\-/])"
@@ -38,24 +42,29 @@ _DATE = re.compile(
 _SOCIAL_SECURITY = re.compile(r"[0-9]{3}-[0-9]{2}-[0-9]{4}")
 _IPV4 = re.compile(r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}")
 _THOUSANDS = re.compile(r"[0-9]{1,3}(?:([. \u00a0])[0-9]{3})(?:\1[0-9]{3})*")
+_DECIMAL = re.compile(r"\+ ?[0-9]+\.[0-9]+")
+_ZIP = re.compile(r"[0-9]{5}-[0-9]{4}")
+_STATE_BEFORE = re.compile(r"\b[A-Z]{2}[\s,#*/]{1,8}$")
 _AMERICAN = re.compile(r"(?:\+?1[\-. ]|001-)?(?:\([0-9]{3}\) ?|[0-9]{3}([\-.]))[0-9]{3}[\-.][0-9]{4}")
 _AREA_CODE = re.compile(r"(?:\+|00|1)[0-9 .\-]{0,6}\([0-9]{1,5}\)[^(]*$|\([^(]*$")  # nothing else is in parentheses
 _ROW_BEFORE = re.compile(r"[0-9][\s,;|]{1,3}$")
 _ROW_AFTER = re.compile(r"[\s,;|]{1,2}[0-9]")
 _CONTEXT = 36
+_SLACK = 64  # a number that begins in a run of figures ends within so many characters behind the run
 _AMERICAN_REGIONS = ("US", "CA")
 
 
 def find_telephones(text: str, first: int, last: int, regions: Sequence[str]) -> Iterator[Match]:
     """Telephone numbers that begin in text[first:last]; `regions` are those whose national forms are known."""
-    found = _NUMBER.search(text, first)
+    limit = min(last + _SLACK, len(text))
+    found = _NUMBER.search(text, first, limit)
     while found is not None and found.start() < last:
         match = _first_accepted(text, found.start(), found.group(), regions)
         if match is not None:
             yield match
         # A candidate that was refused may hide a number behind its first line or its first gap.
         after = match.end if match is not None else _next_start(found)
-        found = _NUMBER.search(text, after)
+        found = _NUMBER.search(text, after, limit)
 
 
 def _next_start(found: re.Match[str]) -> int:
@@ -126,7 +135,7 @@ def _is_telephone(text: str, start: int, end: int, regions: Sequence[str]) -> bo
     if digits.startswith(STAND_IN) or national_part(piece)[1].startswith(STAND_IN):
         return False
     before, after = text[max(0, start - _CONTEXT) : start], text[end : end + 24]
-    if _BOOK_BEFORE.search(before) or (after[:1] in tuple(".,:") and after[1:2].isdigit()) or after[:1] == "%":
+    if _OTHER_BEFORE.search(before) or (after[:1] in tuple(".,:") and after[1:2].isdigit()) or after[:1] == "%":
         return False
     separated = len(digits) < len(piece.strip("()"))
     extended = _EXTENSION.match(after) is not None
@@ -142,7 +151,9 @@ def _is_telephone(text: str, start: int, end: int, regions: Sequence[str]) -> bo
 def _valid_alone(piece: str, digits: str, before: str, after: str, regions: Sequence[str]) -> bool:
     """Without a word beside it: a form that numbers are written in, and valid in its country's plan."""
     if piece.startswith("+"):
-        return _is_valid(piece, None)
+        return not _DECIMAL.fullmatch(piece) and _is_valid(piece, None)
+    if _ZIP.fullmatch(piece) and _STATE_BEFORE.search(before):
+        return False
     if _ROW_BEFORE.search(before) or _ROW_AFTER.match(after):
         return False
     if _AMERICAN.fullmatch(piece):
