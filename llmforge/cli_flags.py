@@ -105,9 +105,13 @@ class Asked:
         int | None, typer.Option(min=1, metavar="N", help="With --dry-run: what would become of N documents.")
     ] = None
 
+    reveal: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Put the originals of stand-ins back, by the key; - is stdin.")
+    ] = None
+
     def options(self) -> dict[str, object]:
         """The flags as arguments of the stage."""
-        return {"why": self.why, "sweep": self.sweep or (), "sample": self.sample}
+        return {"reveal": self.reveal, "why": self.why, "sweep": self.sweep or (), "sample": self.sample}
 
 
 @dataclass(frozen=True)

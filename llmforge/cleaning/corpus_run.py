@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmforge.cleaning.ledger import Ledger
 from llmforge.cleaning.parts import Entry, Measured
+from llmforge.cleaning.pii.match import Sealed
 from llmforge.cleaning.pipeline import ChainSettings, Judge, signature_width
 from llmforge.cleaning.signal_store import SignalWriter
 from llmforge.cleaning.splits import SplitSettings, choose_splits
@@ -67,6 +68,7 @@ class CorpusRun:
     ledger: Ledger
     on_bad: OnBad
     on_progress: Callable[[], None]  # called often; may raise to stop
+    sealed: set[Sealed] = field(default_factory=set)  # the originals of the stand-ins
 
     def read(self, pieces: Iterable[list[Entry]]) -> None:
         """The first pass, over what was measured of the input's pieces in their order."""
@@ -92,6 +94,7 @@ class CorpusRun:
         document, size = entry.document, entry.bytes_read
         self.ledger.add_read(document.source, size)
         self.ledger.add_changes(entry.removed, entry.replaced)
+        self.sealed.update(entry.sealed)
         is_empty = not document.text or document.text.isspace()
         drops = [*judge.reasons(is_empty, entry.language, entry.signals), *entry.reasons]
         self.signals.add(entry, drops)

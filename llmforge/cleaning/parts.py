@@ -2,7 +2,8 @@
 other thresholds measures nothing again.
 
     {"rows": 2, "signals": ["num_words", ...], "width": 125, "rows_bytes": 4711, "digest": "..."}\\n
-    [id, text, source, metadata, bytes read, exact key, language, signals, removed, replaced, reasons]\\n  (a row each)
+    [id, text, source, metadata, bytes read, exact key, language, signals, removed, replaced, reasons,
+     sealed]\\n  (a row each)
     signatures: uint32, `width` of them for each document, row by row
 
 A row that is no document is [place, null, source, reason, bytes]. The file is compressed by zstd, which has its own
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llmforge.cleaning.pii.match import Sealed
 from llmforge.cleaning.verdict import Drop
 from llmforge.corpus.document import BadRow, Document
 from llmforge.runtime.files import disk_errors
@@ -38,6 +40,7 @@ class Measured:
     removed: dict[str, int] = field(default_factory=dict)
     replaced: dict[str, int] = field(default_factory=dict)
     reasons: list[Drop] = field(default_factory=list)
+    sealed: tuple[Sealed, ...] = ()
     signature: bytes = b""
 
 
@@ -83,7 +86,8 @@ def _row(entry: Measured) -> list[Any]:
     document = entry.document
     reasons = [[drop.rule, drop.threshold, drop.because] for drop in entry.reasons]
     signals = None if entry.signals is None else list(entry.signals.values())
-    told = [entry.language, signals, entry.removed, entry.replaced, reasons]
+    sealed = [list(original) for original in entry.sealed]
+    told = [entry.language, signals, entry.removed, entry.replaced, reasons, sealed]
     return [document.id, document.text, document.source, document.metadata, entry.bytes_read, entry.exact_key, *told]
 
 
@@ -121,10 +125,12 @@ def _entries(lines: bytes, head: dict[str, Any], signatures: bytes) -> Iterator[
         if row[1] is None:
             yield BadRow(row[0], row[3], row[4]), row[2]
             continue
-        identity, text, source, metadata, size, key, language, values, removed, replaced, reasons = row
+        identity, text, source, metadata, size, key, language, values, *told = row
+        removed, replaced, reasons, sealed = told
         signals = None if values is None else dict(zip(columns, values, strict=True))
         found = [Drop(*reason) for reason in reasons]
+        originals = tuple(Sealed(*entry) for entry in sealed)
         document = Document(identity, text, source, metadata)
         signature = signatures[place : place + width]
         place += width
-        yield Measured(document, size, key, language, signals, removed, replaced, found, signature)
+        yield Measured(document, size, key, language, signals, removed, replaced, found, originals, signature)

@@ -18,6 +18,7 @@ from typing import Any
 from llmforge.cleaning.dedup.near import NearSettings
 from llmforge.cleaning.language import Language, LanguageSettings, judge_language
 from llmforge.cleaning.pii.anonymize import Anonymize, AnonymizeSettings
+from llmforge.cleaning.pii.match import Sealed
 from llmforge.cleaning.repair import Repair, RepairSettings
 from llmforge.cleaning.rules.rule_sets import Rules, RuleSet
 from llmforge.cleaning.signals.measure import Signals
@@ -68,6 +69,7 @@ class Examined:
     removed: dict[str, int] = field(default_factory=dict)
     replaced: dict[str, int] = field(default_factory=dict)
     reasons: list[Drop] = field(default_factory=list)
+    sealed: tuple[Sealed, ...] = ()
 
 
 class Chain:
@@ -109,7 +111,7 @@ class Chain:
             found.text = anonymize.hide(found.text)
         elif isinstance(verdict, Rewrite):
             self._rewrite(found, "anonymize", verdict.text)
-            found.replaced = dict(verdict.counts)
+            found.replaced, found.sealed = dict(verdict.counts), verdict.sealed
 
     def _rewrite(self, found: Examined, step: str, text: str) -> None:
         if text != found.text:

@@ -98,7 +98,7 @@ class PieceCleaner:
         seen = self._chain.examine(document.text)  # type: ignore[attr-defined]
         document.text = seen.text  # type: ignore[attr-defined]
         language = list(seen.language) if seen.language is not None else None
-        told = (language, seen.signals, seen.removed, seen.replaced, seen.reasons)
+        told = (language, seen.signals, seen.removed, seen.replaced, seen.reasons, seen.sealed)
         return Measured(document, size, "", *told)  # type: ignore[arg-type]
 
     def _sign(self, entries: Sequence[Measured]) -> None:

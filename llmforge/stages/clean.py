@@ -20,6 +20,7 @@ from llmforge.cleaning.ledger import Ledger, as_text
 from llmforge.cleaning.parts import Entry
 from llmforge.cleaning.pii.anonymize import AnonymizeSettings
 from llmforge.cleaning.pii.key_file import key_path, load_key
+from llmforge.cleaning.pii.vault import write_vault
 from llmforge.cleaning.pipeline import ChainSettings
 from llmforge.cleaning.repair import RepairSettings
 from llmforge.cleaning.rules.fineweb import FineWeb
@@ -37,7 +38,7 @@ from llmforge.runtime.files import disk_errors, write_atomic
 from llmforge.runtime.run_folder import RunFolder
 from llmforge.runtime.stop import StopSignals
 
-PARTS = "parts"
+PARTS, VAULT = "parts", "pseudonyms.vault"  # the vault lies outside the corpus, which can be given away without it
 _SUMS = ("input", "kept", "dropped", "changed")
 _BYTES_PER_WORKER = 4 << 20  # a process more pays for its start from about here
 
@@ -101,7 +102,7 @@ def preview(config: CleanConfig) -> dict[str, object]:
     """What would be read and written, after a look at the sources; reads and writes nothing."""
     size = input_bytes(config)
     writes = [str(Path(config.output_dir) / "corpus")]
-    key = _key_path(config)
+    key = pseudonym_key_path(config)
     if key is not None and not key.exists():
         writes.append(str(key))
     return {"reads": [source.place for source in config.sources], "writes": writes, "bytes": size}
@@ -184,6 +185,8 @@ def _tidy(parts: Path, keep: set[Path]) -> None:
 def _publish(config: CleanConfig, work: CorpusRun, run: RunFolder, temporary: Path) -> None:
     ledger = {**work.ledger.as_json(), "splits": _split_facts(work.writer)}
     write_atomic(temporary / "ledger.json", json.dumps(ledger, indent=2) + "\n")
+    if config.anonymize is not None and config.anonymize.action == "pseudonymize" and config.anonymize.reversible:
+        write_vault(run.path / VAULT, work.sealed)
     write_atomic(run.path / "report.html", _page(config, ledger, temporary))
     facts = {key: ledger[key] for key in ("splits", *_SUMS)}
     run.publish(temporary, "corpus", made_from=inputs_fingerprint(config), facts=facts)
@@ -214,7 +217,7 @@ def _split_facts(writer: CorpusWriter) -> dict[str, dict[str, int]]:
 def chain_settings(config: CleanConfig, console: Console, make_key: bool = True) -> ChainSettings:
     """What the workers need; makes the secret key of the pseudonyms on first use, or takes one for once."""
     key = None
-    path = _key_path(config)
+    path = pseudonym_key_path(config)
     if path is not None and (make_key or path.exists()):
         key, made = load_key(path)
         if made:
@@ -226,7 +229,8 @@ def chain_settings(config: CleanConfig, console: Console, make_key: bool = True)
     )
 
 
-def _key_path(config: CleanConfig) -> Path | None:
+def pseudonym_key_path(config: CleanConfig) -> Path | None:
+    """Where the secret of the pseudonyms is kept; None when none is needed."""
     if config.anonymize is None or config.anonymize.action != "pseudonymize":
         return None
     return key_path(config.anonymize.key_file, Path(config.output_dir))

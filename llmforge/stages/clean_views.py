@@ -5,6 +5,7 @@ Story and thresholds read a finished run, a try writes nothing.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,8 @@ from llmforge.cleaning.bad_rows import BadRows
 from llmforge.cleaning.corpus_run import Places, open_run
 from llmforge.cleaning.ledger import as_text
 from llmforge.cleaning.parts import Entry
+from llmforge.cleaning.pii.key_file import load_key
+from llmforge.cleaning.pii.vault import Vault
 from llmforge.cleaning.signal_store import SignalStore
 from llmforge.cleaning.story import as_lines, story
 from llmforge.cleaning.sweep import Sweep, parse_sweeps
@@ -22,7 +25,7 @@ from llmforge.cleaning.workers import Piece, clean_pieces, plan_pieces
 from llmforge.errors import UsageError
 from llmforge.runtime.console import Console
 from llmforge.runtime.stop import StopSignals
-from llmforge.stages.clean import CleanConfig, chain_settings, input_bytes, run
+from llmforge.stages.clean import VAULT, CleanConfig, chain_settings, input_bytes, pseudonym_key_path, run
 
 _BYTES_PER_DOCUMENT = 8192  # a guess, to spread the sample over the input
 
@@ -33,8 +36,11 @@ def answer(
     why: str | None = None,
     sweep: Sequence[str] = (),
     sample: int | None = None,
+    reveal: str | None = None,
 ) -> dict[str, object]:
     """What the flags ask for; without any, the corpus is made."""
+    if reveal is not None:
+        return put_back(config, reveal, console)
     if why is not None:
         return tell_story(config, why, console)
     if sweep:
@@ -70,6 +76,26 @@ def show_sweep(config: CleanConfig, wanted: Sequence[str], console: Console) -> 
     header = ["threshold", "value", "fail it", "fail only it", "kept by the rules", "MB kept"]
     console.result("\n".join(table(lines, header, right=(2, 3, 4, 5))))
     return {"sweep": [row.as_json() for row in rows]}
+
+
+def put_back(config: CleanConfig, text: str, console: Console) -> dict[str, object]:
+    """Prints a text with the originals of its stand-ins; `-` reads it from stdin.
+
+    Raises:
+        UsageError: the config keeps no originals, or the key file is not there.
+        DataError: the key is not the one that the corpus was made with.
+    """
+    path, vault = pseudonym_key_path(config), Path(config.output_dir) / VAULT
+    if path is None or not vault.is_file():
+        hint = "originals are kept by anonymize: {action: pseudonymize, reversible: true}"
+        raise UsageError("no originals are kept with this run", vault, hint)
+    if not path.is_file():
+        raise UsageError("the key of the pseudonyms is not here", path, "name it in anonymize.key_file")
+    given = sys.stdin.read() if text == "-" else text
+    found = Vault(vault, load_key(path)[0]).reveal(given)
+    if not console.json:
+        sys.stdout.write(found if found.endswith("\n") else f"{found}\n")
+    return {"text": found}
 
 
 def try_sample(config: CleanConfig, count: int, console: Console) -> dict[str, object]:

@@ -145,3 +145,25 @@ def test_a_try_on_a_sample_says_what_would_go_and_writes_nothing(tmp_path: Path)
     assert told["input"]["documents"] == told["sample"] == 120  # type: ignore[index]
     assert told["dropped"]["gopher_quality"]["documents"] > 0  # type: ignore[index]
     assert not (tmp_path / "out").exists() and not (tmp_path / "k").exists()
+
+
+def test_originals_come_back_with_the_key_and_only_with_it(
+    finished: tuple[CleanConfig, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, _ = finished
+    told = answer(config, QUIET, why="row-13")
+    assert "jane.doe" not in told["text"]  # type: ignore[operator]
+    found = answer(config, QUIET, reveal=str(told["text"]))
+    assert "jane.doe@acme-widgets.com" in found["text"]  # type: ignore[operator]
+    answer(config, Console(quiet=True), reveal=str(told["text"]))
+    assert "jane.doe@acme-widgets.com" in capsys.readouterr().out
+    key = Path(str(config.anonymize.key_file))  # type: ignore[union-attr]
+    assert not any(b"jane.doe" in path.read_bytes() for path in key.parent.glob("out/**/*") if path.is_file())
+    other = tmp_path / "other.key"
+    other.write_text("ab" * 32)
+    other.chmod(0o600)
+    stranger = config.model_copy(
+        update={"anonymize": config.anonymize.model_copy(update={"key_file": str(other)})}  # type: ignore[union-attr]
+    )
+    with pytest.raises(DataError, match="does not open"):
+        answer(stranger, QUIET, reveal="x")
