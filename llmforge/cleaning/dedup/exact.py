@@ -9,25 +9,35 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 KEY_BYTES = 16
-_ASCII_SPACE = b"\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f "
+_CONTROLS = bytes(range(0x21))  # ASCII white space, and what no text shows
 # What str.isspace() counts as white space beyond ASCII.
 _WIDE_SPACE = "\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+_SHORT = 2048  # bytes, below which calling NumPy costs more than it saves
 
 
 def exact_key(text: str) -> bytes:
-    """16 bytes that are the same for texts that differ in white space only, wherever it stands.
+    """16 bytes that are the same for texts that differ in white space and control characters only.
 
-    White space is taken out, not evened out, so "to day" and "today" are one text too: it costs a third of the time,
-    and two documents that differ in nothing else are worth one.
+    Both are taken out, not evened out, so "to day" and "today" are one text too: it costs a fifth of the time, and of
+    two documents that differ in nothing else one is enough.
     """
     import xxhash
 
+    data = text.encode("utf-8", "surrogatepass")
     if not text.isascii():
         for space in _WIDE_SPACE:
-            if space in text:
-                text = text.replace(space, "")
-    data = text.encode("utf-8", "surrogatepass").translate(None, _ASCII_SPACE)
-    return bytes(xxhash.xxh3_128_digest(data))
+            if space in text:  # some 10 GB/s each, unlike a regular expression
+                data = data.replace(space.encode(), b"")
+    return bytes(xxhash.xxh3_128_digest(_without_controls(data)))
+
+
+def _without_controls(data: bytes) -> Any:
+    import numpy as np
+
+    if len(data) < _SHORT:
+        return data.translate(None, _CONTROLS)
+    values = np.frombuffer(data, dtype=np.uint8)
+    return values.compress(values > 0x20)
 
 
 def find_exact_duplicates(keys: Any, preference: Any, earlier: Any = None) -> NDArray[np.int64]:
