@@ -79,7 +79,7 @@ def write_shard(stem: Path, number: int, content: ShardContent, digest: str) -> 
 
 
 class Shard:
-    """An open shard: `tokens` (its ids), `starts` (documents + 1), `text_bytes`, `sources`, `labels`; names by `name(i)`."""
+    """An open shard: `tokens` (its ids), `starts` (documents + 1), `text_bytes`, `sources`, `labels`; `name(i)`."""
 
     def __init__(self, stem: Path, number: int, digest: str) -> None:
         """Opens and checks the two files.

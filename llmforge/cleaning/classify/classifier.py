@@ -60,10 +60,13 @@ class Classifier:
             if header["format"] != FORMAT:
                 what = f"made by format {header['format']} of classifiers, {FORMAT} is known"
                 raise DataError(what, folder / HEADER_FILE, f"{_AGAIN} with this version of llmforge")
+            shape = (1 << int(header["features"]["bits"]), len(header["labels"]))
+            weights, bias = _read_weights(folder / WEIGHTS_FILE, shape)
             return cls(
                 labels=[str(label) for label in header["labels"]],
                 features=FeatureSettings.model_validate(header["features"]),
-                **_read_weights(folder / WEIGHTS_FILE, len(header["labels"]), 1 << header["features"]["bits"]),
+                weights=weights,
+                bias=bias,
                 temperature=float(header["temperature"]),
                 report=dict(header["report"]),
             )
@@ -138,7 +141,8 @@ def softmax(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     import numpy as np
 
     powers: NDArray[np.float64] = np.exp(sums - sums.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return shares
 
 
 def _shown(run: bytes) -> str:
@@ -146,7 +150,7 @@ def _shown(run: bytes) -> str:
     return " ".join(fold(run.decode("utf-8", "replace")).split())[:_SHOWN_CHARACTERS]
 
 
-def _read_weights(path: Path, labels: int, counters: int) -> dict[str, NDArray[np.float32]]:
+def _read_weights(path: Path, shape: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     import numpy as np
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -155,9 +159,8 @@ def _read_weights(path: Path, labels: int, counters: int) -> dict[str, NDArray[n
         found = load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
         raise DamagedError("the weights cannot be read", path, _AGAIN) from error
-    shapes = {"weights": (counters, labels), "bias": (labels,)}
-    for name, shape in shapes.items():
+    for name, wanted in {"weights": shape, "bias": shape[1:]}.items():
         tensor = found.get(name)
-        if tensor is None or tensor.shape != shape or tensor.dtype != np.float32 or not np.isfinite(tensor).all():
-            raise DamagedError(f"the tensor {name!r} is not {shape} finite float32 numbers", path, _AGAIN)
-    return {name: found[name] for name in shapes}
+        if tensor is None or tensor.shape != wanted or tensor.dtype != np.float32 or not np.isfinite(tensor).all():
+            raise DamagedError(f"the tensor {name!r} is not {wanted} finite float32 numbers", path, _AGAIN)
+    return found["weights"], found["bias"]

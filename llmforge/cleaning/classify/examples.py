@@ -22,6 +22,7 @@ from llmforge.errors import DataError
 MIN_DOCUMENTS = 10
 Side = Literal["train", "calibrate", "test"]
 SIDES: tuple[Side, ...] = ("train", "calibrate", "test")
+_HELD_OUT: tuple[Side, ...] = ("test", "calibrate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,18 +126,15 @@ def part(kept: dict[str, list[Example]], held_out: float, seed: int) -> dict[Sid
     counts: dict[tuple[Side, str], int] = {}
     for name in sorted(groups, key=lambda name: _rank(name.encode("utf-8", "surrogatepass"), seed + 1)):
         labels = {example.label for example in groups[name]}
-        short = (side for side in ("test", "calibrate") if _is_short(side, labels, counts, wanted))
-        side: Side = next(short, "train")
+        side: Side = "train"
+        for candidate in _HELD_OUT:
+            if any(counts.get((candidate, label), 0) < wanted[label] for label in labels):
+                side = candidate
+                break
         sides[side] += groups[name]
         for example in groups[name]:
             counts[side, example.label] = counts.get((side, example.label), 0) + 1
     return sides
-
-
-def _is_short(
-    side: Literal["test", "calibrate"], labels: set[str], counts: dict[tuple[Side, str], int], wanted: dict[str, int]
-) -> bool:
-    return any(counts.get((side, label), 0) < wanted[label] for label in labels)
 
 
 def _rank(key: bytes, seed: int) -> int:
@@ -145,10 +143,11 @@ def _rank(key: bytes, seed: int) -> int:
 
 
 def _sources(settings: TrainOn) -> dict[str, SourceConfig]:
-    if settings.labels is not None:
-        places = sorted(settings.labels.items())
-        return {label: SourceConfig(path=path, text_key=settings.text_key) for label, path in places}
-    return {"": SourceConfig(path=settings.path, text_key=settings.text_key)}
+    places = settings.labels if settings.labels is not None else {"": settings.path or ""}
+    return {
+        label: SourceConfig.model_validate({"path": path, "text_key": settings.text_key})
+        for label, path in sorted(places.items())
+    }
 
 
 def _labelled(settings: TrainOn) -> Iterator[tuple[str, Document]]:

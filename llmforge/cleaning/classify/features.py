@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_GROUP_BYTES = 256 << 10  # at a time, so that what is computed stays in the processor's cache
+_GROUP_BYTES = 64 << 10  # at a time, so that what is computed stays in the processor's cache
 _GROUP_TEXTS = 1024  # text and counter together fit 32 bits at 22 bits of counters
 _MASK = (1 << 64) - 1
 _FACTOR = 0x9E3779B97F4A7C15
@@ -167,19 +167,20 @@ def _words(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64
 
     tables = _tables()
     kinds = tables.kinds[data]
-    begins = kinds != _BLANK
-    begins[1:] &= kinds[1:] != kinds[:-1]
-    begins |= (data >= 0xE3) & (data <= 0xED)  # kana, Chinese and Korean characters are words each
-    starts = np.flatnonzero(begins)
+    solid = kinds != _BLANK
+    changes = np.ones(len(data) + 1, dtype=bool)  # before each byte, and at the end
+    np.not_equal(kinds[1:], kinds[:-1], out=changes[1:-1])
+    changes[:-1] |= (data >= 0xE3) & (data <= 0xED)  # kana, Chinese and Korean characters are words each
+    starts = np.flatnonzero(changes[:-1] & solid)
+    stops = np.flatnonzero(changes[1:] & solid) + 1
     if not len(starts):
-        empty = np.empty(0, dtype=np.int64)
-        return empty, empty, np.empty(0, dtype=np.uint64)
-    base = starts[0]
+        return starts, stops, np.empty(0, dtype=np.uint64)
     lengths = np.diff(starts, append=len(data))
-    places = np.arange(len(data) - base) - np.repeat(starts - base, lengths)
-    numbers = tables.values[data[base:]] * tables.powers[places & (_MAX_POWER - 1)]
-    solid = np.add.reduceat(kinds[base:] != _BLANK, starts - base, dtype=np.int64)
-    return starts, starts + solid, _mixed(np.add.reduceat(numbers, starts - base))
+    places = np.arange(starts[0], len(data)) - np.repeat(starts, lengths)
+    places &= _MAX_POWER - 1
+    numbers = tables.values[data[starts[0] :]]
+    numbers *= tables.powers[places]
+    return starts, stops, _mixed(np.add.reduceat(numbers, starts - starts[0]))
 
 
 def _character_runs(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llmforge.cleaning.classify.classifier import Classifier, softmax
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # Inverse strength of the L2 penalty. Texts have a length of 1, so a strong penalty leaves all probabilities near even;
-# measured on domains and on quality, 100 is within .002 of the best of 1 to 1,000 in accuracy.
+# measured on the quality of pieces of books, accuracy is .966 at 1, .973 at 10, .985 at 100 and at 1,000.
 _INVERSE_PENALTY = 100.0
 _MAX_ITERATIONS = 300
 _TOLERANCE = 1e-3
@@ -70,11 +70,10 @@ def train(settings: TrainOn, on_progress: Callable[[], None] = lambda: None) -> 
     read = time.monotonic()
     with _one_thread():
         model = _fit(examples, settings.features)
-        temperature = _temperature(model, examples.sides["calibrate"])
-        calibrated = _replaced(model, temperature, {})
+        calibrated = replace(model, temperature=_temperature(model, examples.sides["calibrate"]))
         report = _report(calibrated, examples)
     seconds = {"read": round(read - started, 3), "train": round(time.monotonic() - read, 3)}
-    return Training(_replaced(model, temperature, report), seconds, examples.num_bytes)
+    return Training(replace(calibrated, report=report), seconds, examples.num_bytes)
 
 
 def matrix_of(texts: Sequence[str], settings: FeatureSettings) -> Any:
@@ -117,8 +116,8 @@ def _fit(examples: Examples, settings: FeatureSettings) -> Classifier:
     weights, bias = model.coef_.T, model.intercept_  # (counters, K or 1), (K or 1,)
     if len(examples.labels) == 2:  # one column z for two labels: softmax(-z/2, z/2) is sigmoid(z)
         weights, bias = np.hstack([-weights / 2, weights / 2]), np.concatenate([-bias / 2, bias / 2])
-    arrays = (np.ascontiguousarray(array, dtype=np.float32) for array in (weights, bias))
-    return Classifier(examples.labels, settings, *arrays, temperature=1.0, report={})
+    weights, bias = (np.ascontiguousarray(array, dtype=np.float32) for array in (weights, bias))
+    return Classifier(examples.labels, settings, weights, bias, temperature=1.0, report={})
 
 
 def _temperature(model: Classifier, side: list[Example]) -> float:
@@ -146,12 +145,6 @@ def _temperature(model: Classifier, side: list[Example]) -> float:
 
     found = minimize_scalar(loss, bounds=tuple(np.log(_TEMPERATURES)), method="bounded")
     return float(np.exp(found.x))
-
-
-def _replaced(model: Classifier, temperature: float, report: dict[str, object]) -> Classifier:
-    from dataclasses import replace
-
-    return replace(model, temperature=temperature, report=report)
 
 
 def _report(model: Classifier, examples: Examples) -> dict[str, object]:
