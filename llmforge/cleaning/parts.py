@@ -1,10 +1,10 @@
 """What was measured of a piece of the input, in one file: a killed run goes on behind the last one, and a run with
 other thresholds measures nothing again.
 
-    {"rows": 2, "signals": ["num_words", ...], "width": 125, "rows_bytes": 4711, "digest": "..."}\\n
-    [id, text, source, metadata, bytes read, exact key, language, signals, removed, replaced, reasons,
-     sealed]\\n  (a row each)
-    signatures: uint32, `width` of them for each document, row by row
+    {"version": 1, "rows": 2, "signals": ["num_words", ...], "sizes": [rows' bytes, keys', signatures', anchors']}\\n
+    [id, text, source, metadata, bytes read, language, signals, removed, replaced, reasons, sealed, facts, hits,
+     number and bytes of anchors]\\n  (a row each)
+    exact keys: 16 bytes a document; signatures: uint32, row by row; anchors, one document behind the other
 
 A row that is no document is [place, null, source, reason, bytes]. The file is compressed by zstd, which has its own
 checksum; it is written under another name first, and one that cannot be read is made again.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from llmforge.runtime.files import disk_errors
 SUFFIX = ".part"
 _LEVEL = 1
 _VERSION = 1
+_BLOBS = ("exact_key", "signature", "anchors")
 
 
 @dataclass(slots=True)
@@ -34,21 +36,25 @@ class Measured:
 
     document: Document
     bytes_read: int
-    exact_key: str = ""
+    exact_key: bytes = b""
     language: list[Any] | None = None
     signals: dict[str, float] | None = None
     removed: dict[str, int] = field(default_factory=dict)
     replaced: dict[str, int] = field(default_factory=dict)
     reasons: list[Drop] = field(default_factory=list)
     sealed: tuple[Sealed, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)  # for the document's metadata
+    hits: list[list[Any]] = field(default_factory=list)  # of evaluation items: [items, begin, end, share, text]
     signature: bytes = b""
+    anchors: bytes = b""
+    num_anchors: int = 0
 
 
 Entry = Measured | tuple[BadRow, str]  # a bad row comes with the name of its source
 
 
-def write_part(path: Path, entries: Sequence[Entry], width: int) -> None:
-    """Writes the part at `path`; `width` numbers of each document's signature.
+def write_part(path: Path, entries: Sequence[Entry]) -> None:
+    """Writes the part at `path`.
 
     Raises:
         MachineError: the disk is full or cannot be written.
@@ -56,21 +62,16 @@ def write_part(path: Path, entries: Sequence[Entry], width: int) -> None:
     import orjson
     import zstandard
 
-    columns: list[str] = []
-    rows, signatures = [], []
-    for entry in entries:
-        if isinstance(entry, tuple):
-            row, source = entry
-            rows.append([row.where, None, source, row.reason, row.size])
-            continue
-        if entry.signals is not None and not columns:
-            columns = list(entry.signals)
-        rows.append(_row(entry))
-        signatures.append(entry.signature)
-    lines = b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
-    head = {"version": _VERSION, "rows": len(rows), "signals": columns, "width": width, "rows_bytes": len(lines)}
+    measured = [entry for entry in entries if isinstance(entry, Measured)]
+    columns = next((list(entry.signals) for entry in measured if entry.signals is not None), [])
+    rows = [_row(entry) for entry in entries]
+    blobs = [
+        b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows),
+        *(b"".join(getattr(entry, name) for entry in measured) for name in _BLOBS),
+    ]
+    head = {"version": _VERSION, "rows": len(rows), "signals": columns, "sizes": [len(blob) for blob in blobs]}
     data = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(
-        b"".join([orjson.dumps(head, option=orjson.OPT_APPEND_NEWLINE), lines, *signatures])
+        b"".join([orjson.dumps(head, option=orjson.OPT_APPEND_NEWLINE), *blobs])
     )
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -82,13 +83,17 @@ def write_part(path: Path, entries: Sequence[Entry], width: int) -> None:
         raise
 
 
-def _row(entry: Measured) -> list[Any]:
+def _row(entry: Entry) -> list[Any]:
+    if isinstance(entry, tuple):
+        row, source = entry
+        return [row.where, None, source, row.reason, row.size]
     document = entry.document
     reasons = [[drop.rule, drop.threshold, drop.because] for drop in entry.reasons]
     signals = None if entry.signals is None else list(entry.signals.values())
     sealed = [list(original) for original in entry.sealed]
-    told = [entry.language, signals, entry.removed, entry.replaced, reasons, sealed]
-    return [document.id, document.text, document.source, document.metadata, entry.bytes_read, entry.exact_key, *told]
+    told = [entry.language, signals, entry.removed, entry.replaced, reasons, sealed, entry.facts, entry.hits]
+    sizes = [entry.num_anchors, len(entry.anchors)]
+    return [document.id, document.text, document.source, document.metadata, entry.bytes_read, *told, *sizes]
 
 
 def read_part(path: Path) -> list[Entry] | None:
@@ -107,30 +112,41 @@ def read_part(path: Path) -> list[Entry] | None:
         head = orjson.loads(whole[:end])
         if head["version"] != _VERSION:
             return None
-        lines = memoryview(whole)[end : end + head["rows_bytes"]]
-        entries = list(_entries(bytes(lines), head, whole[end + head["rows_bytes"] :]))
+        ends = list(accumulate(head["sizes"], initial=end))
+        blobs = [whole[first:last] for first, last in zip(ends, ends[1:], strict=False)]
+        entries = list(_entries(head["signals"], *blobs))
     except (zstandard.ZstdError, ValueError, KeyError, TypeError, IndexError):
         return None
     return entries if len(entries) == head["rows"] else None
 
 
-def _entries(lines: bytes, head: dict[str, Any], signatures: bytes) -> Iterator[Entry]:
+def _entries(columns: list[str], lines: bytes, keys: bytes, signatures: bytes, anchors: bytes) -> Iterator[Entry]:
     import orjson
 
-    width = 4 * head["width"]
-    columns = head["signals"]
-    place = 0
-    for line in lines.split(b"\n")[:-1]:
-        row = orjson.loads(line)
+    rows = [orjson.loads(line) for line in lines.split(b"\n")[:-1]]
+    documents = sum(row[1] is not None for row in rows)
+    width = len(signatures) // max(documents, 1)
+    number = place = 0
+    for row in rows:
         if row[1] is None:
             yield BadRow(row[0], row[3], row[4]), row[2]
             continue
-        identity, text, source, metadata, size, key, language, values, *told = row
-        removed, replaced, reasons, sealed = told
-        signals = None if values is None else dict(zip(columns, values, strict=True))
-        found = [Drop(*reason) for reason in reasons]
-        originals = tuple(Sealed(*entry) for entry in sealed)
-        document = Document(identity, text, source, metadata)
-        signature = signatures[place : place + width]
-        place += width
-        yield Measured(document, size, key, language, signals, removed, replaced, found, originals, signature)
+        language, values, removed, replaced, reasons, sealed, facts, hits, num_anchors, size = row[5:]
+        yield Measured(
+            Document(*row[:4]),
+            row[4],
+            exact_key=keys[16 * number : 16 * (number + 1)],
+            language=language,
+            signals=None if values is None else dict(zip(columns, values, strict=True)),
+            removed=removed,
+            replaced=replaced,
+            reasons=[Drop(*reason) for reason in reasons],
+            sealed=tuple(Sealed(*original) for original in sealed),
+            facts=facts,
+            hits=hits,
+            signature=signatures[width * number : width * (number + 1)],
+            anchors=anchors[place : place + size],
+            num_anchors=num_anchors,
+        )
+        number += 1
+        place += size

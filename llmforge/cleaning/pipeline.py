@@ -15,7 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmforge.cleaning.dedup.near import NearSettings
+from llmforge.cleaning.classify.settings import ClassifySettings
+from llmforge.cleaning.classify.step import Classify
+from llmforge.cleaning.decontaminate.items import build_index
+from llmforge.cleaning.decontaminate.match import Decontaminate, spans_to_cut
+from llmforge.cleaning.decontaminate.settings import DecontaminateSettings
+from llmforge.cleaning.dedup.settings import DedupSettings
+from llmforge.cleaning.dedup.substring import without
 from llmforge.cleaning.language import Language, LanguageSettings, judge_language
 from llmforge.cleaning.pii.anonymize import Anonymize, AnonymizeSettings
 from llmforge.cleaning.pii.match import Sealed
@@ -35,12 +41,14 @@ class ChainSettings:
     rules: Sequence[RuleSet]
     anonymize: AnonymizeSettings | None
     key: bytes | None
-    exact: bool
-    near: NearSettings | None
+    dedup: DedupSettings
+    classify: ClassifySettings | None = None  # with a model
+    decontaminate: DecontaminateSettings | None = None
+    read_beside: str = ""  # a digest of the classifier and the evaluation items
 
     def measured(self) -> str:
         """A digest of all that the measurements depend on: the thresholds of the judge are not in it."""
-        near = self.near
+        near, substring = self.dedup.near, self.dedup.substring
         settings = {
             "code": code_digest("cleaning", "corpus"),
             "repair": self.repair.model_dump(mode="json") if self.repair else None,
@@ -49,8 +57,11 @@ class ChainSettings:
             "signals": sorted(Rules(self.rules).signals),
             "anonymize": self.anonymize.model_dump(mode="json", exclude={"key_file"}) if self.anonymize else None,
             "key": hashlib.sha256(b"parts" + self.key).hexdigest() if self.key else None,
-            "exact": self.exact,
             "near": [near.ngram, near.bands, near.rows] if near else None,
+            "substring": substring.min_words if substring else None,
+            "classify": self.classify.model_dump(mode="json", exclude={"model"}) if self.classify else None,
+            "decontaminate": self.decontaminate.model_dump(mode="json") if self.decontaminate else None,
+            "read_beside": self.read_beside,
         }
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
@@ -70,6 +81,8 @@ class Examined:
     replaced: dict[str, int] = field(default_factory=dict)
     reasons: list[Drop] = field(default_factory=list)
     sealed: tuple[Sealed, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+    hits: list[list[Any]] = field(default_factory=list)
 
 
 class Chain:
@@ -80,9 +93,33 @@ class Chain:
         self._language = Language(settings.language) if settings.language is not None else None
         self._rules = Rules(settings.rules) if settings.rules else None
         self._anonymize = Anonymize(settings.anonymize, settings.key) if settings.anonymize is not None else None
+        self._classify = Classify(settings.classify) if settings.classify is not None else None
+        self._decontaminate: Decontaminate | None = None
+        if settings.decontaminate is not None:
+            self._cut_items = settings.decontaminate.action == "cut"
+            self._decontaminate = Decontaminate(build_index(settings.decontaminate), settings.decontaminate)
 
     def examine(self, text: str) -> Examined:
         """What the chain makes of a text: a function of the text alone."""
+        return self.examine_all([text])[0]
+
+    def examine_all(self, texts: Sequence[str]) -> list[Examined]:
+        """The same for each of several texts; the classifier is faster on many."""
+        found = [self._seen(text) for text in texts]
+        if self._classify is not None:
+            told = [one for one in found if _has_text(one.text)]
+            for one, judgement in zip(told, self._classify.judge([one.text for one in told]), strict=True):
+                one.facts.update(self._classify.facts(judgement))
+                if isinstance(judgement.verdict, Drop):
+                    one.reasons.append(judgement.verdict)
+        for one in found:
+            if self._decontaminate is not None:
+                self._search(one, self._decontaminate)
+            if self._anonymize is not None:
+                self._hide(one, self._anonymize)
+        return found
+
+    def _seen(self, text: str) -> Examined:
         found = Examined(text)
         if self._repair is not None:
             verdict = self._repair(text)
@@ -92,9 +129,22 @@ class Chain:
             self._measure(found, self._rules)
         if self._language is not None and _has_text(found.text):
             found.language = self._language.identify(found.text)
-        if self._anonymize is not None:
-            self._hide(found, self._anonymize)
         return found
+
+    def _search(self, found: Examined, decontaminate: Decontaminate) -> None:
+        """Looks for evaluation items; their places are those in the text before anything of them is cut."""
+        hits = decontaminate(found.text)
+        if not hits:
+            return
+        hide = self._anonymize.hide if self._anonymize is not None else str
+        found.hits = [[list(hit.items), hit.begin, hit.end, round(hit.share, 4), hide(hit.text)] for hit in hits]
+        if self._cut_items:
+            self._rewrite(found, "decontaminate", without(found.text, spans_to_cut(hits)))
+            return
+        first = hits[0]
+        others = f" and {len(hits) - 1} more" if len(hits) > 1 else ""
+        because = f"it holds {first.share:.0%} of the evaluation item {first.items[0]}{others}"
+        found.reasons.append(Drop("decontaminate", "", because))
 
     def _measure(self, found: Examined, rules: Rules) -> None:
         before = found.text
@@ -143,7 +193,7 @@ class Judge:
 
 def signature_width(settings: ChainSettings) -> int:
     """The numbers of one document's signature; 0 where near duplicates are not looked for."""
-    return settings.near.bands * settings.near.rows if settings.near is not None else 0
+    return settings.dedup.near.width if settings.dedup.near is not None else 0
 
 
 def num_bytes(text: str) -> int:

@@ -19,14 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmforge.cleaning.parts import SUFFIX, Entry, Measured, read_part, write_part
-from llmforge.cleaning.pipeline import Chain, ChainSettings, num_bytes, signature_width
-from llmforge.corpus.document import BadRow
+from llmforge.cleaning.pipeline import Chain, ChainSettings, num_bytes
+from llmforge.corpus.document import BadRow, Document
 from llmforge.corpus.sources import SourceConfig
 from llmforge.corpus.units import Unit, plan_units, read_unit
 from llmforge.errors import DataError, MachineError
 
 PIECE_BYTES = 2 << 20
-_SIGNATURE_BYTES = 4
 
 # One thread in each worker: the workers are the parallelism.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
@@ -72,10 +71,10 @@ class PieceCleaner:
     """Pieces to parts in `folder`, by one chain."""
 
     def __init__(self, settings: ChainSettings, folder: Path) -> None:
-        self._settings, self._folder = settings, folder
+        self._folder = folder
         self._chain = Chain(settings)
         self._digest = settings.measured()
-        self._width = signature_width(settings)
+        self._near, self._substring = settings.dedup.near, settings.dedup.substring
 
     def path(self, piece: Piece) -> Path:
         """Where the part of a piece lies, made or not."""
@@ -84,39 +83,57 @@ class PieceCleaner:
 
     def make(self, piece: Piece, path: Path) -> None:
         """Reads a piece, measures its documents and writes the part."""
-        entries: list[Entry] = []
-        for unit in piece.units:
-            entries += [self._entry(found, piece) for found in _read(unit, piece.source)]
-        self._sign([entry for entry in entries if isinstance(entry, Measured)])
-        write_part(path, entries, self._width)
+        found = [row for unit in piece.units for row in _read(unit, piece.source)]
+        documents = [row for row in found if isinstance(row, Document)]
+        measured = self._measured(documents)
+        entries: list[Entry] = [
+            (row, piece.source.label) if isinstance(row, BadRow) else next(measured) for row in found
+        ]
+        write_part(path, entries)
 
-    def _entry(self, found: object, piece: Piece) -> Entry:
-        if isinstance(found, BadRow):
-            return found, piece.source.label
-        document = found
-        size = num_bytes(document.text)  # type: ignore[attr-defined]
-        seen = self._chain.examine(document.text)  # type: ignore[attr-defined]
-        document.text = seen.text  # type: ignore[attr-defined]
-        language = list(seen.language) if seen.language is not None else None
-        told = (language, seen.signals, seen.removed, seen.replaced, seen.reasons, seen.sealed)
-        return Measured(document, size, "", *told)  # type: ignore[arg-type]
+    def _measured(self, documents: Sequence[Document]) -> Iterator[Measured]:
+        from llmforge.cleaning.dedup.exact import exact_key
 
-    def _sign(self, entries: Sequence[Measured]) -> None:
-        if self._settings.exact:
-            from llmforge.cleaning.dedup.exact import exact_key
+        sizes = [num_bytes(document.text) for document in documents]
+        seen = self._chain.examine_all([document.text for document in documents])
+        signatures = self._signatures([one.text for one in seen])
+        for document, size, one, signature in zip(documents, sizes, seen, signatures, strict=True):
+            document.text = one.text
+            anchors, count = self._anchors(one.text)
+            yield Measured(
+                document,
+                size,
+                exact_key=exact_key(one.text),
+                language=list(one.language) if one.language is not None else None,
+                signals=one.signals,
+                removed=one.removed,
+                replaced=one.replaced,
+                reasons=one.reasons,
+                sealed=one.sealed,
+                facts=one.facts,
+                hits=one.hits,
+                signature=signature,
+                anchors=anchors,
+                num_anchors=count,
+            )
 
-            for entry in entries:
-                entry.exact_key = exact_key(entry.document.text).hex()
-        if self._settings.near is not None:
-            from llmforge.cleaning.dedup.near import signatures
+    def _signatures(self, texts: Sequence[str]) -> list[bytes]:
+        if self._near is None:
+            return [b""] * len(texts)
+        from llmforge.cleaning.dedup.near import signatures
 
-            found = signatures([entry.document.text for entry in entries], self._settings.near).tobytes()
-            width = _SIGNATURE_BYTES * self._width
-            for number, entry in enumerate(entries):
-                entry.signature = found[number * width : (number + 1) * width]
+        return [row.tobytes() for row in signatures(texts, self._near)]
+
+    def _anchors(self, text: str) -> tuple[bytes, int]:
+        if self._substring is None:
+            return b"", 0
+        from llmforge.cleaning.dedup.substring import anchors
+
+        found = anchors(text, self._substring)
+        return found.tobytes(), len(found)
 
 
-def _read(unit: Unit, source: SourceConfig) -> Sequence[object]:
+def _read(unit: Unit, source: SourceConfig) -> Sequence[Document | BadRow]:
     """A unit's documents; a file that is damaged as a whole is one bad row."""
     try:
         return read_unit(unit, source)
