@@ -10,11 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from llmforge.cleaning.dedup.keep import score_of
+from llmforge.cleaning.dedup.substring import Repeated, without
+from llmforge.cleaning.duplicates import REPEATED, earlier_corpora, find_duplicates, index_corpus
 from llmforge.cleaning.ledger import Ledger
 from llmforge.cleaning.parts import Entry, Measured
 from llmforge.cleaning.pii.match import Sealed
-from llmforge.cleaning.pipeline import ChainSettings, Judge, signature_width
+from llmforge.cleaning.pipeline import ChainSettings, Judge, num_bytes, signature_width
 from llmforge.cleaning.signal_store import SignalWriter
 from llmforge.cleaning.splits import SplitSettings, choose_splits
 from llmforge.cleaning.survivors import Survivors
@@ -22,15 +26,6 @@ from llmforge.cleaning.verdict import Drop
 from llmforge.corpus.document import BadRow, Document
 from llmforge.corpus.folder import CorpusFormat, CorpusWriter, Split
 from llmforge.corpus.sources import OnBad, UniqueIds
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """A document that another one stands for: its number, and what of it the two share, 0 to 1."""
-
-    kept: int
-    similarity: float
-    rule: str  # exact_duplicate or near_duplicate
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +48,7 @@ def open_run(
         CorpusWriter(places.corpus, places.shard_bytes, places.format) as writer,
         closing(SignalWriter(places.corpus)) as signals,
     ):
-        yield CorpusRun(settings, split, writer, survivors, signals, Ledger(), on_bad, on_progress)
+        yield CorpusRun(settings, split, places, writer, survivors, signals, Ledger(), on_bad, on_progress)
 
 
 @dataclass(slots=True)
@@ -62,6 +57,7 @@ class CorpusRun:
 
     settings: ChainSettings
     split: SplitSettings
+    places: Places
     writer: CorpusWriter
     survivors: Survivors
     signals: SignalWriter
@@ -69,6 +65,7 @@ class CorpusRun:
     on_bad: OnBad
     on_progress: Callable[[], None]  # called often; may raise to stop
     sealed: set[Sealed] = field(default_factory=set)  # the originals of the stand-ins
+    hits: list[tuple[str, list[list[Any]]]] = field(default_factory=list)  # evaluation items by document
 
     def read(self, pieces: Iterable[list[Entry]]) -> None:
         """The first pass, over what was measured of the input's pieces in their order."""
@@ -95,6 +92,9 @@ class CorpusRun:
         self.ledger.add_read(document.source, size)
         self.ledger.add_changes(entry.removed, entry.replaced)
         self.sealed.update(entry.sealed)
+        if entry.hits:
+            self.hits.append((document.id, entry.hits))
+        document.metadata.update(entry.facts)
         is_empty = not document.text or document.text.isspace()
         drops = [*judge.reasons(is_empty, entry.language, entry.signals), *entry.reasons]
         self.signals.add(entry, drops)
@@ -103,57 +103,65 @@ class CorpusRun:
             return
         if entry.replaced:
             document.metadata["anonymized"] = entry.replaced
-        self.survivors.add(document, size, entry.exact_key, entry.signature)
+        self.survivors.add(entry, self._score(document))
+
+    def _score(self, document: Document) -> float:
+        dedup, classify = self.settings.dedup, self.settings.classify
+        if dedup.keep != "score":
+            return 0.0
+        own = document.metadata.get(f"{classify.label}_score") if classify is not None else None
+        return score_of(document.metadata, own if isinstance(own, float) else None, dedup)
 
     def finish(self) -> dict[int, Split]:
         """The second pass: duplicates dropped, the others written; returns the split of each that stays."""
-        self.survivors.flush()
-        copies = self._copies()
-        staying = [number for number in range(len(self.survivors)) if number not in copies]
-        plan = choose_splits(self.survivors.ids, self.survivors.sizes, staying, self.split)
-        for number, document in enumerate(self.survivors):
-            size = self.survivors.bytes_read[number]
-            if number in copies:
-                self._drop_copy(document, size, copies[number])
+        documents = self.survivors
+        documents.flush()
+        with earlier_corpora(self.settings.dedup, self.places.scratch) as earlier:
+            found = find_duplicates(documents, self.settings.dedup, earlier, self._text)
+        staying = [number for number in range(len(documents)) if number not in found.copies]
+        cut = {number: without(self._text(number), one.cut) for number, one in found.repeated.items() if one.cut}
+        sizes = list(documents.sizes)
+        for number, text in cut.items():
+            sizes[number] = num_bytes(text)
+        plan = choose_splits(documents.ids, sizes, staying, self.split)
+        for number, document in enumerate(documents):
+            size = documents.bytes_read[number]
+            copy = found.copies.get(number)
+            if copy is not None:
+                facts: dict[str, object] = {"kept": copy.kept, "similarity": round(copy.similarity, 4)}
+                self._drop(document, size, [Drop(copy.rule, "", copy.because)], facts)
                 continue
+            if number in cut:
+                self._cut(document, cut[number], found.repeated[number])
             for split, part in plan.parts(number, document):
                 self.writer.write(split, part)
             self.ledger.add_kept(document.source, size)
             self.on_progress()
+        if self.settings.dedup.index:
+            index_corpus(self.places.corpus, documents, staying, cut, self.settings.dedup)
         return plan.splits
 
-    def _copies(self) -> dict[int, Copy]:
-        copies: dict[int, Copy] = {}
-        if self.settings.exact:
-            first: dict[str, int] = {}
-            for number, key in enumerate(self.survivors.keys):
-                earlier = first.setdefault(key, number)
-                if earlier != number:
-                    copies[number] = Copy(earlier, 1.0, "exact_duplicate")
-        if self.settings.near is not None:
-            from llmforge.cleaning.dedup.near import find_near_duplicates
+    def contamination(self) -> dict[str, object]:
+        """For each evaluation item that was found, the documents that hold it and where."""
+        items: dict[str, list[dict[str, object]]] = {}
+        for document, hits in self.hits:
+            for names, begin, end, share, text in hits:
+                fact = {"document": document, "begin": begin, "end": end, "share": share, "text": text}
+                for name in names:
+                    items.setdefault(name, []).append(fact)
+        return {"items": dict(sorted(items.items())), "documents": len(self.hits)}
 
-            alone = [number for number in range(len(self.survivors)) if number not in copies]
-            found = self.survivors.signatures()
-            sizes = [self.survivors.sizes[number] for number in alone]
-            chosen = found[alone] if len(alone) < len(found) else found
-            same = find_near_duplicates(chosen, sizes, lambda place: self._text(alone[place]), self.settings.near)
-            for place, match in same.items():
-                copies[alone[place]] = Copy(alone[match.kept], match.similarity, "near_duplicate")
-        return _resolved(copies)
+    def _cut(self, document: Document, text: str, repeated: Repeated) -> None:
+        self.ledger.add_changes({REPEATED: len(document.text) - len(text)}, {})
+        document.text = text
+        document.metadata[REPEATED] = [
+            {"begin": one.begin, "end": one.end, "document": self.survivors.ids[one.earlier]}
+            for one in repeated.passages
+        ]
 
     def _text(self, number: int) -> str:
         self.on_progress()
         return self.survivors.read(number).text
-
-    def _drop_copy(self, document: Document, size: int, copy: Copy) -> None:
-        kept = self.survivors.ids[copy.kept]
-        if copy.rule == "exact_duplicate":
-            because = f"it is the same text as {kept}"
-        else:
-            because = f"{copy.similarity:.1%} of its runs of words and those of {kept} are shared"
-        facts: dict[str, object] = {"kept": kept, "similarity": round(copy.similarity, 4)}
-        self._drop(document, size, [Drop(copy.rule, "", because)], facts)
 
     def _drop(self, document: Document, size: int, drops: list[Drop], facts: Mapping[str, object]) -> None:
         first = drops[0]
@@ -164,12 +172,3 @@ class CorpusRun:
         own = {f"{key}_" if key in told else key: value for key, value in document.metadata.items()}
         self.writer.write("dropped", Document(document.id, document.text, document.source, {**own, **told}))
         self.ledger.add_dropped(drops, document.id, document.text, size)
-
-
-def _resolved(copies: dict[int, Copy]) -> dict[int, Copy]:
-    """An exact copy of a document that is dropped as nearly the same as a third one names that third one."""
-    for number, copy in copies.items():
-        further = copies.get(copy.kept)
-        if further is not None:
-            copies[number] = Copy(further.kept, further.similarity, copy.rule)
-    return copies

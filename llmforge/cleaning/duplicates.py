@@ -133,9 +133,7 @@ def _passages(documents: Survivors, settings: DedupSettings, found: Duplicates, 
     assert settings.substring is not None
     staying = np.ones(len(documents), dtype=bool)
     staying[list(found.copies)] = False
-    repeated = find_repeated_passages(
-        documents.anchors(), documents.num_anchors, staying, read, settings.substring
-    )
+    repeated = find_repeated_passages(documents.anchors(), documents.num_anchors, staying, read, settings.substring)
     for number, passages in repeated.items():
         if passages.drop:
             earlier = documents.ids[passages.passages[0].earlier]

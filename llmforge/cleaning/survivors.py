@@ -92,7 +92,9 @@ class Survivors:
         """(documents, 16) uint8."""
         import numpy as np
 
-        return np.frombuffer(bytes(self._keys), dtype=np.uint8).reshape(len(self), -1)
+        from llmforge.cleaning.dedup.exact import KEY_BYTES
+
+        return np.frombuffer(bytes(self._keys), dtype=np.uint8).reshape(len(self), KEY_BYTES)
 
     def anchors(self) -> Any:
         """The anchors of all documents, one behind the other, mapped from the file."""

@@ -18,14 +18,18 @@ from llmforge.cleaning.ledger import as_text
 from llmforge.cleaning.parts import Entry
 from llmforge.cleaning.pii.key_file import load_key
 from llmforge.cleaning.pii.vault import Vault
+from llmforge.cleaning.preparation import chain_settings, check_inputs, pseudonym_key_path
+from llmforge.cleaning.settings import CleanConfig
 from llmforge.cleaning.signal_store import SignalStore
 from llmforge.cleaning.story import as_lines, story
 from llmforge.cleaning.sweep import Sweep, parse_sweeps
 from llmforge.cleaning.workers import Piece, clean_pieces, plan_pieces
 from llmforge.errors import UsageError
 from llmforge.runtime.console import Console
+from llmforge.runtime.run_folder import RunFolder
 from llmforge.runtime.stop import StopSignals
-from llmforge.stages.clean import VAULT, CleanConfig, chain_settings, input_bytes, pseudonym_key_path, run
+from llmforge.stages.clean import VAULT, run
+from llmforge.stages.clean_classifier import trained
 
 _BYTES_PER_DOCUMENT = 8192  # a guess, to spread the sample over the input
 
@@ -104,13 +108,15 @@ def try_sample(config: CleanConfig, count: int, console: Console) -> dict[str, o
     Duplicates are looked for within the sample only.
     """
     started = time.monotonic()
-    settings = chain_settings(config, console, make_key=False)
-    stride = max(1, (input_bytes(config) or 0) // max(1, count * _BYTES_PER_DOCUMENT))
+    stride = max(1, (check_inputs(config) or 0) // max(1, count * _BYTES_PER_DOCUMENT))
     bad = BadRows(1.0)
     with StopSignals() as stop, tempfile.TemporaryDirectory(prefix="llmforge-sample-") as name:
         folders = [Path(name) / kind for kind in ("corpus", "scratch", "parts")]
         for folder in folders:
             folder.mkdir()
+        with RunFolder.open(Path(name) / "run", "clean", config.model_dump(mode="json")) as run_folder:
+            classify = trained(config.classify, run_folder, console, stop.check)
+        settings = chain_settings(config, classify, console.say, make_key=False)
         places = Places(folders[0], folders[1], config.output.format, config.output.shard_bytes)
         pieces = islice(plan_pieces(config.sources, console.detail), 0, None, stride)
         with open_run(settings, config.split, places, bad.add, stop.check) as work:

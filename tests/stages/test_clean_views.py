@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from llmforge.cleaning.settings import CleanConfig
 from llmforge.corpus.folder import read_corpus
 from llmforge.errors import DataError, UsageError
 from llmforge.runtime.console import Console
-from llmforge.stages.clean import CleanConfig
 from llmforge.stages.clean_views import answer
 from tests.stages.test_clean_stage import config_of, prose
 

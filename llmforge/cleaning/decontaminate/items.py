@@ -133,9 +133,7 @@ def build_index(settings: DecontaminateSettings) -> ItemIndex:
     return index
 
 
-def _indexed(
-    parts: list[Any], owners: list[list[str]], names: list[str], settings: DecontaminateSettings
-) -> ItemIndex:
+def _indexed(parts: list[Any], owners: list[list[str]], names: list[str], settings: DecontaminateSettings) -> ItemIndex:
     import numpy as np
 
     none = np.empty(0, dtype=np.uint64)
