@@ -226,20 +226,3 @@ def _why_no_text(key: str, value: object, others: dict[str, object]) -> str:
         return f"its field {key!r} is {kind}, not text"
     names = ", ".join(sorted(map(str, others))[:8])
     return f"it has no text in field {key!r} (other fields: {names or 'none'})"
-
-
-class UniqueIds:
-    """STUB"""
-
-    def __init__(self) -> None:
-        self._seen: set[bytes] = set()
-        self.renamed = 0
-
-    def unique(self, wanted: str) -> str:
-        unique, copies = wanted, 1
-        while (mark := hashlib.blake2b(unique.encode("utf-8", "replace"), digest_size=8).digest()) in self._seen:
-            copies += 1
-            unique = f"{wanted}~{copies}"
-        self._seen.add(mark)
-        self.renamed += copies > 1
-        return unique
