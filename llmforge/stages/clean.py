@@ -27,7 +27,8 @@ from llmforge.cleaning.workers import available_cpus
 from llmforge.config.schema import Config
 from llmforge.corpus.document import BadRow, Document
 from llmforge.corpus.folder import CorpusWriter
-from llmforge.corpus.sources import SourceConfig, check_source, read_source, source_fingerprint
+from llmforge.corpus.source_config import SourceConfig
+from llmforge.corpus.sources import check_source, read_source, source_fingerprint
 from llmforge.errors import DataError, UsageError
 from llmforge.runtime.console import Console
 from llmforge.runtime.files import write_atomic
