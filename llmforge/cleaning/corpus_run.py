@@ -25,7 +25,9 @@ from llmforge.cleaning.survivors import Survivors
 from llmforge.cleaning.verdict import Drop
 from llmforge.corpus.document import BadRow, Document
 from llmforge.corpus.folder import CorpusFormat, CorpusWriter, Split
-from llmforge.corpus.sources import OnBad, UniqueIds
+from llmforge.corpus.row_documents import Arrivals
+from llmforge.corpus.source_config import SourceConfig
+from llmforge.corpus.sources import OnBad
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +69,22 @@ class CorpusRun:
     sealed: set[Sealed] = field(default_factory=set)  # the originals of the stand-ins
     hits: list[tuple[str, list[list[Any]]]] = field(default_factory=list)  # evaluation items by document
 
-    def read(self, pieces: Iterable[list[Entry]]) -> None:
-        """The first pass, over what was measured of the input's pieces in their order."""
+    def read(self, pieces: Iterable[tuple[SourceConfig, list[Entry]]], say: Callable[[str], None]) -> None:
+        """The first pass, over what was measured of the input's pieces in their order; `say` gets notes to the user."""
         judge = Judge(self.settings)
-        names: dict[str, UniqueIds] = {}
-        for entries in pieces:
+        arrivals: dict[str, Arrivals] = {}
+        for source, entries in pieces:
+            known = arrivals.setdefault(source.label, Arrivals(source))
             for entry in entries:
                 if isinstance(entry, tuple):
                     self._refuse(*entry)
                     continue
-                document = entry.document
-                document.id = names.setdefault(document.source, UniqueIds()).unique(document.id)
+                known.add(entry.document)
                 self._sort(entry, judge)
             self.on_progress()
+        for known in arrivals.values():
+            for note in known.notes():
+                say(note)
 
     def _refuse(self, row: BadRow, source: str) -> None:
         """A row that is no document: counted and kept by its place among the dropped."""

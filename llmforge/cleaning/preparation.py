@@ -14,7 +14,8 @@ from llmforge.cleaning.pii.key_file import key_path, load_key
 from llmforge.cleaning.pipeline import ChainSettings
 from llmforge.cleaning.settings import CleanConfig
 from llmforge.cleaning.workers import available_cpus
-from llmforge.corpus.sources import SourceConfig, check_source, source_fingerprint
+from llmforge.corpus.source_config import SourceConfig
+from llmforge.corpus.sources import check_source, source_fingerprint
 from llmforge.errors import UsageError
 from llmforge.runtime.manifest import find_artefact, manifest_digest
 

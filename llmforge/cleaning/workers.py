@@ -21,9 +21,10 @@ from pathlib import Path
 from llmforge.cleaning.parts import SUFFIX, Entry, Measured, read_part, write_part
 from llmforge.cleaning.pipeline import Chain, ChainSettings, num_bytes
 from llmforge.corpus.document import BadRow, Document
-from llmforge.corpus.sources import SourceConfig
-from llmforge.corpus.units import Unit, plan_units, read_unit
-from llmforge.errors import DataError, MachineError
+from llmforge.corpus.source_config import SourceConfig
+from llmforge.corpus.unit_kinds import Unit
+from llmforge.corpus.units import plan_units, read_unit
+from llmforge.errors import MachineError
 
 PIECE_BYTES = 2 << 20
 
@@ -57,7 +58,7 @@ def plan_pieces(sources: Iterable[SourceConfig], on_note: Callable[[str], None])
     for source in sources:
         units: list[Unit] = []
         size = 0
-        for unit in plan_units(source, on_note):
+        for unit in plan_units(source, on_note, forgiving=True):
             if units and size + unit.bytes > PIECE_BYTES:
                 yield Piece(source, tuple(units))
                 units, size = [], 0
@@ -83,7 +84,7 @@ class PieceCleaner:
 
     def make(self, piece: Piece, path: Path) -> None:
         """Reads a piece, measures its documents and writes the part."""
-        found = [row for unit in piece.units for row in _read(unit, piece.source)]
+        found = [row for unit in piece.units for row in read_unit(unit, piece.source, forgiving=True)]
         documents = [row for row in found if isinstance(row, Document)]
         measured = self._measured(documents)
         entries: list[Entry] = [
@@ -131,14 +132,6 @@ class PieceCleaner:
 
         found = anchors(text, self._substring)
         return found.tobytes(), len(found)
-
-
-def _read(unit: Unit, source: SourceConfig) -> Sequence[Document | BadRow]:
-    """A unit's documents; a file that is damaged as a whole is one bad row."""
-    try:
-        return read_unit(unit, source)
-    except DataError as error:
-        return [BadRow(str(error.where or unit.key), error.what, unit.bytes)]
 
 
 _cleaner: PieceCleaner | None = None  # one in each worker process

@@ -23,6 +23,7 @@ from llmforge.cleaning.preparation import (
 from llmforge.cleaning.settings import CleanConfig
 from llmforge.cleaning.workers import clean_pieces, plan_pieces
 from llmforge.corpus.folder import CorpusWriter
+from llmforge.corpus.source_config import SourceConfig
 from llmforge.errors import DataError
 from llmforge.runtime.console import Bar, Console
 from llmforge.runtime.files import disk_errors, write_atomic
@@ -74,18 +75,18 @@ def _make(config: CleanConfig, run: RunFolder, places: Places, bar: Bar, call: _
     bad = BadRows(config.max_bad_fraction)
     used: set[Path] = set()
 
-    def measured() -> Iterator[list[Entry]]:
+    def measured() -> Iterator[tuple[SourceConfig, list[Entry]]]:
         documents = 0
         pieces = plan_pieces(config.sources, call.console.say)
         for piece, path, entries in clean_pieces(pieces, settings, parts, num_workers(config)):
             used.add(path)
-            yield entries
+            yield piece.source, entries
             documents += len(entries)
             bar.advance(piece.bytes, f"{documents:,} documents")
 
     with open_run(settings, config.split, places, bad.add, call.stop.check) as work:
         with run.phase("read"):
-            work.read(measured())
+            work.read(measured(), call.console.say)
         bad.check(work.ledger.read.documents)
         with run.phase("duplicates"):
             work.finish()

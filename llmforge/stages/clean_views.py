@@ -24,6 +24,7 @@ from llmforge.cleaning.signal_store import SignalStore
 from llmforge.cleaning.story import as_lines, story
 from llmforge.cleaning.sweep import Sweep, parse_sweeps
 from llmforge.cleaning.workers import Piece, clean_pieces, plan_pieces
+from llmforge.corpus.source_config import SourceConfig
 from llmforge.errors import UsageError
 from llmforge.runtime.console import Console
 from llmforge.runtime.run_folder import RunFolder
@@ -120,7 +121,7 @@ def try_sample(config: CleanConfig, count: int, console: Console) -> dict[str, o
         places = Places(folders[0], folders[1], config.output.format, config.output.shard_bytes)
         pieces = islice(plan_pieces(config.sources, console.detail), 0, None, stride)
         with open_run(settings, config.split, places, bad.add, stop.check) as work:
-            work.read(_first(count, clean_pieces(pieces, settings, folders[2], 1)))
+            work.read(_first(count, clean_pieces(pieces, settings, folders[2], 1)), console.detail)
             work.finish()
         ledger = work.ledger
     ledger.check()
@@ -129,9 +130,9 @@ def try_sample(config: CleanConfig, count: int, console: Console) -> dict[str, o
     return {**ledger.as_json(), "sample": ledger.read.documents}
 
 
-def _first(count: int, pieces: Iterator[tuple[Piece, Path, list[Entry]]]) -> Iterator[list[Entry]]:
-    for _, _, entries in pieces:
-        yield entries[:count]
+def _first(count: int, pieces: Iterator[tuple[Piece, Path, list[Entry]]]) -> Iterator[tuple[SourceConfig, list[Entry]]]:
+    for piece, _, entries in pieces:
+        yield piece.source, entries[:count]
         count -= len(entries)
         if count <= 0:
             return

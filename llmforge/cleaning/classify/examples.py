@@ -16,7 +16,8 @@ from llmforge.cleaning.classify.features import sample
 from llmforge.cleaning.classify.settings import MAX_LABELS, TrainOn
 from llmforge.cleaning.dedup.exact import exact_key
 from llmforge.corpus.document import Document
-from llmforge.corpus.sources import SourceConfig, check_source, read_source, source_fingerprint
+from llmforge.corpus.source_config import SourceConfig
+from llmforge.corpus.sources import check_source, read_source, source_fingerprint
 from llmforge.errors import DataError
 
 MIN_DOCUMENTS = 10
