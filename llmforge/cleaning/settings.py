@@ -18,7 +18,7 @@ from llmforge.cleaning.rules.gopher_repetition import GopherRepetition
 from llmforge.cleaning.rules.rule_sets import RuleSet
 from llmforge.cleaning.splits import SplitSettings
 from llmforge.config.schema import Config
-from llmforge.corpus.sources import SourceConfig
+from llmforge.corpus.source_config import SourceConfig
 
 
 class OutputSettings(Config):
