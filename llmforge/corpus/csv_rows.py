@@ -25,6 +25,7 @@ from llmforge.errors import DataError
 MAX_ROW_CHARS = 64 << 20
 DELIMITERS = ",;\t|"
 _PROBE_BYTES = 1 << 16
+_TOO_LONG = f"it is longer than {MAX_ROW_CHARS >> 20} MiB"
 _WESTERN = "llmforge.western"
 
 Row = tuple[int, "dict[str, object] | BadRow"]
@@ -82,24 +83,39 @@ def open_table(stream: BinaryIO, where: str, delimiter: str | None) -> tuple[Tab
     return Table(columns, chosen, encoding), reader.line_num + 1, lines
 
 
-def table_blocks(lines: io.TextIOWrapper, table: Table, first: int, size: int) -> Iterator[tuple[int, str]]:
-    """(line of the first row, text) of blocks of about `size` characters that end where a row does."""
+def table_blocks(lines: io.TextIOWrapper, table: Table, first: int, size: int) -> Iterator[tuple[int, str | BadRow]]:
+    """(line of the first row, text) of blocks of about `size` characters that end where a row does; a row beyond the
+    limit is a BadRow without its place.
+    """
     block: list[str] = []
-    length = 0
-    start = first
-    number = first
+    length = whole = kept = 0  # characters; and lines and characters up to the end of the last row
+    start = number = first
     quoted = False  # inside a quoted field: only then is the end of a line not the end of a row
-    for line in _Limited(lines):
-        block.append(line)
-        number += 1
-        length += len(line)
-        if quoted or '"' in line:
-            quoted = _ends_quoted(line, quoted, table.delimiter)
-        if (length >= size and not quoted) or length > MAX_ROW_CHARS:
-            yield start, "".join(block)
-            block, length, start, quoted = [], 0, number, False
-    if block:
-        yield start, "".join(block)
+    limited = _Limited(lines)
+    while True:
+        try:
+            line = next(limited, "")
+        except csv.Error:
+            line = None
+        if line:
+            block.append(line)
+            length += len(line)
+            number += 1
+            if quoted or '"' in line:
+                quoted = _ends_quoted(line, quoted, table.delimiter)
+            if not quoted:
+                whole, kept = len(block), length
+        too_long = line is None or length - kept > MAX_ROW_CHARS
+        if line == "" or too_long or (length >= size and not quoted):
+            end = whole if too_long else len(block)
+            if end:
+                yield start, "".join(block[:end])
+            if too_long:
+                number += line is None
+                yield start + end, BadRow("", _TOO_LONG, length - kept)
+            block, length, whole, kept, start, quoted = [], 0, 0, 0, number, False
+        if line == "":
+            return
 
 
 def parse_table(text: str, table: Table, first: int, where: str) -> Iterator[Row]:
@@ -109,11 +125,12 @@ def parse_table(text: str, table: Table, first: int, where: str) -> Iterator[Row
 
 def _rows(lines: io.TextIOBase, table: Table, first: int, where: str) -> Iterator[Row]:
     csv.field_size_limit(MAX_ROW_CHARS)
-    reader = csv.reader(_Limited(lines), delimiter=table.delimiter)
+    limited = _Limited(lines)
+    reader = csv.reader(limited, delimiter=table.delimiter)
     columns = table.columns
     guessed = {} if table.encoding in UNICODE or "encoding" in columns else {"encoding": table.encoding}
     while True:
-        number = first + reader.line_num
+        number = first + limited.count
         try:
             row = next(reader, None)
         except csv.Error as error:
@@ -129,10 +146,11 @@ def _rows(lines: io.TextIOBase, table: Table, first: int, where: str) -> Iterato
 
 
 class _Limited:
-    """Lines of a text stream; of a line beyond the limit only so much, then what follows as lines of their own."""
+    """Lines of a text stream, counted; one beyond the limit is a csv.Error, and the next call goes on behind it."""
 
     def __init__(self, lines: io.TextIOBase) -> None:
         self._lines = lines
+        self.count = 0
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -141,6 +159,11 @@ class _Limited:
         line = self._lines.readline(MAX_ROW_CHARS)
         if not line:
             raise StopIteration
+        self.count += 1
+        if len(line) == MAX_ROW_CHARS and not line.endswith("\n"):
+            while (rest := self._lines.readline(MAX_ROW_CHARS)) and not rest.endswith("\n"):
+                pass
+            raise csv.Error(_TOO_LONG)
         return line
 
 
