@@ -44,7 +44,8 @@ def read_csv(what: Readable, where: str, delimiter: str | None = None) -> Iterat
     """(line, fields) of each row that is not blank. DataError when the file is not text or has no header."""
     with open_bytes(what, where) as stream:
         table, first, lines = open_table(stream, where, delimiter)
-        yield from _rows(lines, table, first, where)
+        with lines:
+            yield from _rows(lines, table, first, where)
 
 
 def read_tsv(what: Readable, where: str, delimiter: str | None = None) -> Iterator[Row]:
@@ -66,12 +67,21 @@ def open_table(stream: BinaryIO, where: str, delimiter: str | None) -> tuple[Tab
     # A Western file may be ASCII for longer than the probe: its later accents are read as what they are.
     codecs.register_error(_WESTERN, _as_western)
     lines = io.TextIOWrapper(buffered, encoding, errors=_WESTERN if encoding == "utf-8" else "replace", newline=None)
-    limited = _Limited(lines)
     chosen = delimiter or _delimiter(probe.decode(encoding, "replace"))
-    reader = csv.reader(limited, delimiter=chosen)
+    try:
+        columns, first = _header(lines, chosen, where)
+    except DataError:
+        lines.close()
+        raise
+    return Table(columns, chosen, encoding), first, lines
+
+
+def _header(lines: io.TextIOWrapper, delimiter: str, where: str) -> tuple[tuple[str, ...], int]:
+    """The names of the columns and the line behind them."""
+    limited = _Limited(lines)
     csv.field_size_limit(MAX_ROW_CHARS)
     try:
-        header = next((row for row in reader if row), None)
+        header = next((row for row in csv.reader(limited, delimiter=delimiter) if row), None)
     except csv.Error as error:
         raise DataError(f"has no header that can be read ({error})", f"{where}:1") from None
     if header is None:
@@ -80,7 +90,7 @@ def open_table(stream: BinaryIO, where: str, delimiter: str | None) -> tuple[Tab
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:
         raise DataError(f"names the column {twice[0]!r} twice", f"{where}:1", "rename one")
-    return Table(columns, chosen, encoding), reader.line_num + 1, lines
+    return columns, limited.count + 1
 
 
 def table_blocks(lines: io.TextIOWrapper, table: Table, first: int, size: int) -> Iterator[tuple[int, str | BadRow]]:
