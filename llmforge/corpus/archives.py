@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
@@ -41,6 +42,17 @@ _END_RECORD = b"PK\x05\x06"
 _LONG_HEADERS = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
 )  # fmt: skip
+
+_DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    EOFError,
+    struct.error,
+    NotImplementedError,
+    ValueError,
+    OSError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +92,8 @@ class Archive:
         """
         budget = _Budget(max(FREE_BYTES, MAX_RATIO * self.file.size), self.name)
         try:
-            yield from self._zip(budget) if self.file.format == "zip" else self._tar(budget)
-        except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, struct.error, NotImplementedError) as error:
-            reason = str(error) or type(error).__name__
-            raise DataError(f"is a damaged archive ({reason})", self.name, "copy or download it again") from None
+            with _damage_named(self.name):
+                yield from self._zip(budget) if self.file.format == "zip" else self._tar(budget)
         finally:
             self._stream = None
 
@@ -165,18 +175,18 @@ class _Budget:
     def __init__(self, left: int, name: str) -> None:
         self._left = left
         self._members = 0
-        self._name = name
+        self.name = name
 
     def take(self, count: int) -> None:
         self._left -= count
         if self._left < 0:
             reason = f"unpacks to more than {MAX_RATIO} times its size, as an archive bomb does"
-            raise DataError(reason, self._name, "unpack it yourself if it is what you want")
+            raise DataError(reason, self.name, "unpack it yourself if it is what you want")
 
     def count_member(self) -> None:
         self._members += 1
         if self._members > MAX_MEMBERS:
-            raise DataError(f"has more than {MAX_MEMBERS:,} members", self._name, "unpack it yourself")
+            raise DataError(f"has more than {MAX_MEMBERS:,} members", self.name, "unpack it yourself")
 
 
 class _Counted(io.RawIOBase):
@@ -191,18 +201,32 @@ class _Counted(io.RawIOBase):
 
     def readinto(self, buffer: Buffer) -> int:
         view = memoryview(buffer)
-        data: bytes = self._stream.read(len(view))  # type: ignore[attr-defined]
+        with _damage_named(self._budget.name):
+            data: bytes = self._stream.read(len(view))  # type: ignore[attr-defined]
         self._budget.take(len(data))
         view[: len(data)] = data
         return len(data)
 
 
+@contextmanager
+def _damage_named(name: str) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGE as error:
+        reason = str(error) or type(error).__name__
+        raise DataError(f"is a damaged archive ({reason})", name, "copy or download it again") from None
+
+
 class _CarefulHeader(tarfile.TarInfo):
-    """tarfile holds the body of a long header in memory, whatever size it declares."""
+    """tarfile holds the body of a long header in memory, whatever size it declares, and ends where one is damaged."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _CarefulHeader:
-        found = super().frombuf(buf, encoding, errors)
+        try:
+            found = super().frombuf(buf, encoding, errors)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
+            # tarfile takes a damaged header behind the first member for the archive's end.
+            raise tarfile.ReadError(str(error)) from None
         if found.type in _LONG_HEADERS and found.size > MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header of {found.size} bytes")
         return found

@@ -25,6 +25,7 @@ from llmforge.errors import DataError
 MAX_ROW_CHARS = 64 << 20
 DELIMITERS = ",;\t|"
 _PROBE_BYTES = 1 << 16
+_TOO_LONG = f"it is longer than {MAX_ROW_CHARS >> 20} MiB"
 _WESTERN = "llmforge.western"
 
 Row = tuple[int, "dict[str, object] | BadRow"]
@@ -43,7 +44,8 @@ def read_csv(what: Readable, where: str, delimiter: str | None = None) -> Iterat
     """(line, fields) of each row that is not blank. DataError when the file is not text or has no header."""
     with open_bytes(what, where) as stream:
         table, first, lines = open_table(stream, where, delimiter)
-        yield from _rows(lines, table, first, where)
+        with lines:
+            yield from _rows(lines, table, first, where)
 
 
 def read_tsv(what: Readable, where: str, delimiter: str | None = None) -> Iterator[Row]:
@@ -65,12 +67,21 @@ def open_table(stream: BinaryIO, where: str, delimiter: str | None) -> tuple[Tab
     # A Western file may be ASCII for longer than the probe: its later accents are read as what they are.
     codecs.register_error(_WESTERN, _as_western)
     lines = io.TextIOWrapper(buffered, encoding, errors=_WESTERN if encoding == "utf-8" else "replace", newline=None)
-    limited = _Limited(lines)
     chosen = delimiter or _delimiter(probe.decode(encoding, "replace"))
-    reader = csv.reader(limited, delimiter=chosen)
+    try:
+        columns, first = _header(lines, chosen, where)
+    except DataError:
+        lines.close()
+        raise
+    return Table(columns, chosen, encoding), first, lines
+
+
+def _header(lines: io.TextIOWrapper, delimiter: str, where: str) -> tuple[tuple[str, ...], int]:
+    """The names of the columns and the line behind them."""
+    limited = _Limited(lines)
     csv.field_size_limit(MAX_ROW_CHARS)
     try:
-        header = next((row for row in reader if row), None)
+        header = next((row for row in csv.reader(limited, delimiter=delimiter) if row), None)
     except csv.Error as error:
         raise DataError(f"has no header that can be read ({error})", f"{where}:1") from None
     if header is None:
@@ -79,27 +90,42 @@ def open_table(stream: BinaryIO, where: str, delimiter: str | None) -> tuple[Tab
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:
         raise DataError(f"names the column {twice[0]!r} twice", f"{where}:1", "rename one")
-    return Table(columns, chosen, encoding), reader.line_num + 1, lines
+    return columns, limited.count + 1
 
 
-def table_blocks(lines: io.TextIOWrapper, table: Table, first: int, size: int) -> Iterator[tuple[int, str]]:
-    """(line of the first row, text) of blocks of about `size` characters that end where a row does."""
+def table_blocks(lines: io.TextIOWrapper, table: Table, first: int, size: int) -> Iterator[tuple[int, str | BadRow]]:
+    """(line of the first row, text) of blocks of about `size` characters that end where a row does; a row beyond the
+    limit is a BadRow without its place.
+    """
     block: list[str] = []
-    length = 0
-    start = first
-    number = first
+    length = whole = kept = 0  # characters; and lines and characters up to the end of the last row
+    start = number = first
     quoted = False  # inside a quoted field: only then is the end of a line not the end of a row
-    for line in _Limited(lines):
-        block.append(line)
-        number += 1
-        length += len(line)
-        if quoted or '"' in line:
-            quoted = _ends_quoted(line, quoted, table.delimiter)
-        if (length >= size and not quoted) or length > MAX_ROW_CHARS:
-            yield start, "".join(block)
-            block, length, start, quoted = [], 0, number, False
-    if block:
-        yield start, "".join(block)
+    limited = _Limited(lines)
+    while True:
+        try:
+            line = next(limited, "")
+        except csv.Error:
+            line = None
+        if line:
+            block.append(line)
+            length += len(line)
+            number += 1
+            if quoted or '"' in line:
+                quoted = _ends_quoted(line, quoted, table.delimiter)
+            if not quoted:
+                whole, kept = len(block), length
+        too_long = line is None or length - kept > MAX_ROW_CHARS
+        if line == "" or too_long or (length >= size and not quoted):
+            end = whole if too_long else len(block)
+            if end:
+                yield start, "".join(block[:end])
+            if too_long:
+                number += line is None
+                yield start + end, BadRow("", _TOO_LONG, length - kept)
+            block, length, whole, kept, start, quoted = [], 0, 0, 0, number, False
+        if line == "":
+            return
 
 
 def parse_table(text: str, table: Table, first: int, where: str) -> Iterator[Row]:
@@ -109,11 +135,12 @@ def parse_table(text: str, table: Table, first: int, where: str) -> Iterator[Row
 
 def _rows(lines: io.TextIOBase, table: Table, first: int, where: str) -> Iterator[Row]:
     csv.field_size_limit(MAX_ROW_CHARS)
-    reader = csv.reader(_Limited(lines), delimiter=table.delimiter)
+    limited = _Limited(lines)
+    reader = csv.reader(limited, delimiter=table.delimiter)
     columns = table.columns
     guessed = {} if table.encoding in UNICODE or "encoding" in columns else {"encoding": table.encoding}
     while True:
-        number = first + reader.line_num
+        number = first + limited.count
         try:
             row = next(reader, None)
         except csv.Error as error:
@@ -129,10 +156,11 @@ def _rows(lines: io.TextIOBase, table: Table, first: int, where: str) -> Iterato
 
 
 class _Limited:
-    """Lines of a text stream; of a line beyond the limit only so much, then what follows as lines of their own."""
+    """Lines of a text stream, counted; one beyond the limit is a csv.Error, and the next call goes on behind it."""
 
     def __init__(self, lines: io.TextIOBase) -> None:
         self._lines = lines
+        self.count = 0
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -141,6 +169,11 @@ class _Limited:
         line = self._lines.readline(MAX_ROW_CHARS)
         if not line:
             raise StopIteration
+        self.count += 1
+        if len(line) == MAX_ROW_CHARS and not line.endswith("\n"):
+            while (rest := self._lines.readline(MAX_ROW_CHARS)) and not rest.endswith("\n"):
+                pass
+            raise csv.Error(_TOO_LONG)
         return line
 
 

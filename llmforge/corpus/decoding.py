@@ -62,12 +62,12 @@ def detect_encoding(data: bytes) -> str | None:
 
 def _with_zeros(probe: bytes, zeros: int) -> str | None:
     by_place = [probe[place::4].count(0) for place in range(4)]
-    if zeros > 0.6 * len(probe):
-        # Of four bytes, the two highest are zero in any text and the third in most.
-        little, big = by_place[2] + by_place[3], by_place[0] + by_place[1]
-        quarter = len(probe) // 4
-        name = "utf-32-le" if little >= 2 * quarter > big else "utf-32-be" if big >= 2 * quarter > little else None
-        return name if name and by_place[0 if name == "utf-32-le" else 3] < 0.1 * quarter else None
+    quarter = len(probe) // 4
+    # UTF-32: two of four bytes are zero in every character of a living script, and the lowest in none.
+    if min(by_place[2], by_place[3]) >= 0.99 * quarter and by_place[0] < 0.1 * quarter:
+        return "utf-32-le"
+    if min(by_place[0], by_place[1]) >= 0.99 * quarter and by_place[3] < 0.1 * quarter:
+        return "utf-32-be"
     odd = by_place[1] + by_place[3]
     return "utf-16-le" if odd > 0.9 * zeros else "utf-16-be" if odd < 0.1 * zeros else None
 

@@ -74,6 +74,7 @@ class _Body:
         self._skipped = 0
         self._in_text = False
         self._is_item = False
+        self._last_kind = ""
 
     def start(self, name: str, _: dict[str, str]) -> None:
         if self._skipped or name in _SKIPPED:
@@ -105,7 +106,7 @@ class _Body:
             if self._rows:
                 self._rows[-1].append(cell)
         elif name == "tr" and self._rows:
-            self._put(" | ".join(self._rows.pop()), tight=True)
+            self._put(" | ".join(self._rows.pop()), kind="row")
 
     def text(self, data: str) -> None:
         if self._in_text and not self._skipped:
@@ -121,15 +122,13 @@ class _Body:
             if text:
                 self._cells[-1].append(" ".join(text.split()))
         elif text:
-            self._put(f"- {text}" if self._is_item else text, tight=self._is_item)
+            self._put(f"- {text}" if self._is_item else text, kind="item" if self._is_item else "")
 
-    def _put(self, text: str, tight: bool) -> None:
+    def _put(self, text: str, kind: str) -> None:
         if self._cells:  # a table within a cell
             self._cells[-1].append(text)
             return
         if self._blocks:
-            self._blocks.append("\n" if tight and self._last_tight else "\n\n")
+            self._blocks.append("\n" if kind and kind == self._last_kind else "\n\n")
         self._blocks.append(text)
-        self._last_tight = tight
-
-    _last_tight = False
+        self._last_kind = kind

@@ -19,7 +19,10 @@ Row = tuple[int, "dict[str, object] | BadRow"]
 
 
 class RowDocuments:
-    """Makes documents of a source's rows: a pure function of the row and its place."""
+    """Makes documents of a source's rows: a pure function of the row and its place.
+
+    No reader gives half a surrogate pair (a test holds each to it), so texts are not looked through for them here.
+    """
 
     def __init__(self, source: SourceConfig) -> None:
         self._text_key = source.text_key
@@ -41,8 +44,6 @@ class RowDocuments:
                 reason = _why_no_text(self._text_key, text, row)
                 return BadRow(f"{file}:{number}", reason, len(str(text or "")))
             text = str(text)
-        if not text.isascii() and not _encodes(text):
-            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         metadata: dict[str, object] = {"file": file, "row": number}
         if row:
             fields = plain_fields(row)
@@ -112,14 +113,6 @@ class Arrivals:
         file, row = document.metadata.get("file"), document.metadata.get("row")
         kind = self._format if self._format != "auto" else format_of(PurePosixPath(str(file)))
         return kind not in ROW_FORMATS and row == (2 if kind in ("csv", "tsv") else 1)
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _why_no_text(key: str, value: object, others: dict[str, object]) -> str:

@@ -134,8 +134,12 @@ def _pieces(stream: BinaryIO, name: str, format: str, reading: Reading) -> Itera
         yield from ((first, data, None, None) for first, data in json_blocks(stream, name, BLOCK_BYTES))
     elif format in ("csv", "tsv"):
         table, first, lines = open_table(stream, name, reading.delimiter or ("\t" if format == "tsv" else None))
-        for number, text in table_blocks(lines, table, first, BLOCK_BYTES):
-            yield number, text.encode(), table, None
+        with lines:
+            for number, text in table_blocks(lines, table, first, BLOCK_BYTES):
+                if isinstance(text, BadRow):
+                    yield number, BadRow(f"{name}:{number}", text.reason, text.size), None, None
+                else:
+                    yield number, text.encode(), table, None
     elif format == "warc":
         yield from ((first, data, None, None) for first, data in warc_blocks(stream, name, BLOCK_BYTES))
     else:

@@ -51,10 +51,35 @@ def records(stream: BinaryIO, where: str) -> Iterator[Any]:
     wanted = kinds.response | kinds.resource | kinds.conversion
     try:
         yield from warc.ArchiveIterator(
-            stream, record_types=wanted, parse_http=False, stream_detect=False, max_header_len=MAX_HEADER_BYTES
+            _Forward(stream),
+            record_types=wanted,
+            parse_http=False,
+            stream_detect=False,
+            max_header_len=MAX_HEADER_BYTES,
         )
     except (OSError, ValueError) as error:
         raise DataError(f"is a damaged WARC archive ({error})", where, "copy or download it again") from None
+
+
+class _Forward:
+    """A stream that is only read on: FastWARC asks for its place by a seek, which unpacking streams have not."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._place = 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self._place += len(data)
+        return data
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if (offset, whence) not in ((0, 1), (self._place, 0)):
+            raise OSError("the stream can only be read on")
+        return self._place
 
 
 def warc_blocks(stream: BinaryIO, where: str, size: int) -> Iterator[tuple[int, bytes | BadRow]]:
@@ -88,6 +113,10 @@ def _row(record: Any, where: str, extractor: Extractor) -> dict[str, object] | B
     kind = str(record.headers.get("Content-Type", ""))
     charset = None
     try:
+        # A copy is read: a fault in its body (a cut gzip, say) must not reach the records behind it.
+        raw = io.BytesIO()
+        record.write(raw)
+        record = type(record).from_bytes(raw.getvalue())
         if record.is_http:
             record.parse_http(auto_decode="all")
             if record.http_headers is None or record.http_headers.status_code != 200:

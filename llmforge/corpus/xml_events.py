@@ -67,7 +67,7 @@ class Parts:
             raise UnreadableError(f"it is larger than {MAX_FILE_BYTES >> 20} MiB")
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
-        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
             raise UnreadableError(f"it is damaged ({error})") from None
         if len(self._zip.namelist()) > MAX_PARTS:
             raise UnreadableError(f"it has more than {MAX_PARTS:,} parts")
@@ -93,7 +93,7 @@ class Parts:
         try:
             with self._zip.open(info) as part:
                 data = part.read(limit + 1)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
             raise UnreadableError(f"its part {name} is damaged ({error})") from None
         if len(data) > limit:
             raise UnreadableError(f"its part {name} unpacks to more than {limit >> 20} MiB")
