@@ -109,9 +109,21 @@ class Asked:
         str | None, typer.Option(metavar="TEXT", help="Put the originals of stand-ins back, by the key; - is stdin.")
     ] = None
 
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Measure one shard of the input only, for a later --merge.")
+    ] = None
+    merge: Annotated[bool, typer.Option("--merge", help="Make the corpus of what all shards measured.")] = False
+
     def options(self) -> dict[str, object]:
         """The flags as arguments of the stage."""
-        return {"reveal": self.reveal, "why": self.why, "sweep": self.sweep or (), "sample": self.sample}
+        return {
+            "shard": self.shard,
+            "merge": self.merge,
+            "reveal": self.reveal,
+            "why": self.why,
+            "sweep": self.sweep or (),
+            "sample": self.sample,
+        }
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ gives depends on nothing but the piece and the settings.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import threading
@@ -16,73 +15,29 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from llmforge.cleaning.parts import SUFFIX, Entry, Measured, read_part, write_part
+from llmforge.cleaning.parts import Entry, Measured, read_part, write_part
+from llmforge.cleaning.pieces import Piece, Stretch
 from llmforge.cleaning.pipeline import Chain, ChainSettings, num_bytes
 from llmforge.corpus.document import BadRow, Document
 from llmforge.corpus.source_config import SourceConfig
-from llmforge.corpus.unit_kinds import Unit
-from llmforge.corpus.units import plan_units, read_unit
+from llmforge.corpus.unit_reading import read_unit
 from llmforge.errors import MachineError
-
-PIECE_BYTES = 2 << 20
 
 # One thread in each worker: the workers are the parallelism.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Units of one source that are read together and make one part; `key` says what they hold."""
-
-    source: SourceConfig
-    units: tuple[Unit, ...]
-
-    @property
-    def key(self) -> str:
-        """A digest of what would be read."""
-        state = hashlib.sha256(self.source.model_dump_json().encode())
-        for unit in self.units:
-            state.update(f"\0{unit.key}".encode())
-        return state.hexdigest()
-
-    @property
-    def bytes(self) -> int:
-        """As they lie in the input."""
-        return sum(unit.bytes for unit in self.units)
-
-
-def plan_pieces(sources: Iterable[SourceConfig], on_note: Callable[[str], None]) -> Iterator[Piece]:
-    """The input in order, as pieces of about PIECE_BYTES; the same for any number of workers."""
-    for source in sources:
-        units: list[Unit] = []
-        size = 0
-        for unit in plan_units(source, on_note, forgiving=True):
-            if units and size + unit.bytes > PIECE_BYTES:
-                yield Piece(source, tuple(units))
-                units, size = [], 0
-            units.append(unit)
-            size += unit.bytes
-        if units:
-            yield Piece(source, tuple(units))
-
-
 class PieceCleaner:
-    """Pieces to parts in `folder`, by one chain."""
+    """Pieces to parts, by one chain."""
 
-    def __init__(self, settings: ChainSettings, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, settings: ChainSettings) -> None:
         self._chain = Chain(settings)
-        self._digest = settings.measured()
         self._near, self._substring = settings.dedup.near, settings.dedup.substring
 
-    def path(self, piece: Piece) -> Path:
-        """Where the part of a piece lies, made or not."""
-        key = hashlib.sha256(f"{self._digest}\0{piece.key}".encode()).hexdigest()[:32]
-        return self._folder / f"{key}{SUFFIX}"
-
-    def make(self, piece: Piece, path: Path) -> None:
+    def make(self, piece: Piece) -> None:
         """Reads a piece, measures its documents and writes the part."""
         found = [row for unit in piece.units for row in read_unit(unit, piece.source, forgiving=True)]
         documents = [row for row in found if isinstance(row, Document)]
@@ -90,7 +45,7 @@ class PieceCleaner:
         entries: list[Entry] = [
             (row, piece.source.label) if isinstance(row, BadRow) else next(measured) for row in found
         ]
-        write_part(path, entries)
+        write_part(piece.path, entries)
 
     def _measured(self, documents: Sequence[Document]) -> Iterator[Measured]:
         from llmforge.cleaning.dedup.exact import exact_key
@@ -137,14 +92,14 @@ class PieceCleaner:
 _cleaner: PieceCleaner | None = None  # one in each worker process
 
 
-def _start(settings: ChainSettings, folder: Path) -> None:
+def _start(settings: ChainSettings) -> None:
     global _cleaner
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # the parent decides when to stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for name in _THREAD_VARIABLES:
         os.environ.setdefault(name, "1")
-    _cleaner = PieceCleaner(settings, folder)
+    _cleaner = PieceCleaner(settings)
 
 
 def _end_with_parent() -> None:
@@ -157,74 +112,51 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(piece: Piece, path: Path) -> None:
+def _work(piece: Piece) -> None:
     assert _cleaner is not None, "the worker was started by _start"
-    _cleaner.make(piece, path)
+    _cleaner.make(piece)
 
 
-def clean_pieces(
-    pieces: Iterable[Piece], settings: ChainSettings, folder: Path, workers: int
-) -> Iterator[tuple[Piece, Path, list[Entry]]]:
-    """(piece, its part, the part's entries) in order; what lies in `folder` from an earlier run is not made again.
+@dataclass(frozen=True)
+class Made:
+    """A part that is there. `source` is where its documents come from, `bytes` the progress in the input."""
+
+    source: SourceConfig
+    path: Path
+    bytes: int
+    _again: Callable[[], None]
+
+    def entries(self) -> list[Entry]:
+        """What is in it; one that was broken since is made again.
+
+        Raises:
+            MachineError: the disk does not keep what is written.
+        """
+        found = read_part(self.path)
+        if found is None:
+            self._again()
+            found = read_part(self.path)
+        if found is None:
+            raise MachineError("what was just written cannot be read", self.path, "check the disk")
+        return found
+
+
+def make_parts(stretches: Iterable[Stretch], settings: ChainSettings, workers: int) -> Iterator[Made]:
+    """The parts of the input in order, each when it is there; what lies there from an earlier run is not made again.
 
     Raises:
         MachineError: a worker process was killed, most often for want of memory; or the disk is full.
     """
-    cleaner = PieceCleaner(settings, folder)
-    if workers <= 1:
-        for piece in pieces:
-            path = cleaner.path(piece)
-            entries = read_part(path)
-            if entries is None:
-                cleaner.make(piece, path)
-            yield piece, path, entries if entries is not None else _made(path)
-        return
-    yield from _in_processes(pieces, cleaner, _Pool(settings, folder, workers))
-
-
-def _made(path: Path) -> list[Entry]:
-    entries = read_part(path)
-    if entries is None:
-        raise MachineError("what was just written cannot be read", path, "check the disk")
-    return entries
-
-
-class _Pool:
-    """Worker processes, started when the first piece has to be made."""
-
-    def __init__(self, settings: ChainSettings, folder: Path, workers: int) -> None:
-        self.workers = workers
-        self._arguments = (settings, folder)
-        self._pool: ProcessPoolExecutor | None = None
-
-    def submit(self, piece: Piece, path: Path) -> Future[None]:
-        if self._pool is None:
-            import multiprocessing
-
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(
-                self.workers, mp_context=context, initializer=_start, initargs=self._arguments
-            )
-        return self._pool.submit(_work, piece, path)
-
-    def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _in_processes(
-    pieces: Iterable[Piece], cleaner: PieceCleaner, pool: _Pool
-) -> Iterator[tuple[Piece, Path, list[Entry]]]:
-    waiting: deque[tuple[Piece, Path, Future[None] | None]] = deque()
+    pool = _Pool(settings, workers)
+    waiting: deque[_Waiting] = deque()
     try:
-        for piece in pieces:
-            path = cleaner.path(piece)
-            # A part from an earlier run is read when its turn comes; one that is broken is made then.
-            waiting.append((piece, path, None if path.exists() else pool.submit(piece, path)))
-            while len(waiting) > 2 * pool.workers:
-                yield _answer(waiting.popleft(), cleaner)
+        for stretch in stretches:
+            for item in _planned(stretch, pool):
+                waiting.append(item)
+                while len(waiting) > (2 * workers if workers > 1 else 0):
+                    yield from waiting.popleft().made()
         while waiting:
-            yield _answer(waiting.popleft(), cleaner)
+            yield from waiting.popleft().made()
     except BrokenProcessPool as error:
         hint = "give fewer workers, or leave more memory to them"
         raise MachineError("a worker process was killed", "workers", hint) from error
@@ -232,16 +164,76 @@ def _in_processes(
         pool.close()
 
 
-def _answer(waiting: tuple[Piece, Path, Future[None] | None], cleaner: PieceCleaner) -> tuple[Piece, Path, list[Entry]]:
-    piece, path, future = waiting
-    if future is not None:
-        future.result()
-        return piece, path, _made(path)
-    entries = read_part(path)
-    if entries is None:
-        cleaner.make(piece, path)
-        entries = _made(path)
-    return piece, path, entries
+def _planned(stretch: Stretch, pool: _Pool) -> Iterator[_Waiting]:
+    paths = stretch.finished()
+    if paths is not None:
+        for place, path in enumerate(paths):
+            size = stretch.bytes if place == len(paths) - 1 else 0
+            yield _Waiting(Made(stretch.source, path, size, partial(_remake, stretch, path, pool)))
+        return
+    made: list[Path] = []
+    for piece in stretch.pieces():
+        made.append(piece.path)
+        future = None if piece.path.is_file() else pool.submit(piece)
+        size = sum(unit.bytes for unit in piece.units)
+        yield _Waiting(Made(piece.source, piece.path, size, partial(pool.here, piece)), future)
+    yield _Waiting(finish=partial(stretch.finish, made))
+
+
+def _remake(stretch: Stretch, path: Path, pool: _Pool) -> None:
+    """A part of a stretch that was thought finished: the input is read again up to it."""
+    for piece in stretch.pieces():
+        if piece.path == path:
+            pool.here(piece)
+            return
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A part on its way, or the end of a stretch."""
+
+    part: Made | None = None
+    future: Future[None] | None = None
+    finish: Callable[[], None] | None = None
+
+    def made(self) -> Iterator[Made]:
+        if self.future is not None:
+            self.future.result()
+        if self.part is not None:
+            yield self.part
+        if self.finish is not None:
+            self.finish()
+
+
+class _Pool:
+    """Worker processes, started when the first piece has to be made; with one worker, this process."""
+
+    def __init__(self, settings: ChainSettings, workers: int) -> None:
+        self._settings, self._workers = settings, workers
+        self._pool: ProcessPoolExecutor | None = None
+        self._cleaner: PieceCleaner | None = None
+
+    def submit(self, piece: Piece) -> Future[None] | None:
+        """The work in another process; None when it was done here."""
+        if self._workers <= 1:
+            self.here(piece)
+            return None
+        if self._pool is None:
+            import multiprocessing
+
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self._workers, context, _start, (self._settings,))
+        return self._pool.submit(_work, piece)
+
+    def here(self, piece: Piece) -> None:
+        """The work in this process."""
+        if self._cleaner is None:
+            self._cleaner = PieceCleaner(self._settings)
+        self._cleaner.make(piece)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def available_cpus() -> int:

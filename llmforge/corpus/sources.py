@@ -17,7 +17,8 @@ from llmforge.corpus.files import find_files
 from llmforge.corpus.row_documents import Arrivals
 from llmforge.corpus.rows import is_built_in
 from llmforge.corpus.source_config import SourceConfig
-from llmforge.corpus.units import plan_units, read_unit
+from llmforge.corpus.unit_reading import read_unit
+from llmforge.corpus.units import plan_units
 from llmforge.errors import DataError
 
 OnBad = Callable[[BadRow], None]

@@ -11,21 +11,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from llmforge.corpus.archives import Archive, Member
 from llmforge.corpus.compressed import bytes_taken, compression_of, open_bytes
-from llmforge.corpus.csv_rows import Table, open_table, parse_table, table_blocks
+from llmforge.corpus.csv_rows import Table, open_table, table_blocks
 from llmforge.corpus.document import BadRow, Document
 from llmforge.corpus.files import ARCHIVES, FoundFile, find_files
 from llmforge.corpus.hf_dataset import DatasetName, is_saved, read_dataset
-from llmforge.corpus.json_rows import json_blocks, parse_lines
+from llmforge.corpus.json_rows import json_blocks
 from llmforge.corpus.parquet_rows import read_parquet, row_groups
 from llmforge.corpus.row_documents import RowDocuments
-from llmforge.corpus.rows import Reading, Row, is_built_in, read_as
+from llmforge.corpus.rows import Reading, is_built_in
 from llmforge.corpus.source_config import SourceConfig
-from llmforge.corpus.text_files import known_parts, markdown_rows, text_row
+from llmforge.corpus.text_files import known_parts
 from llmforge.corpus.unit_kinds import (
     Blob,
     Blobs,
@@ -39,7 +40,8 @@ from llmforge.corpus.unit_kinds import (
     key_of_files,
     printable,
 )
-from llmforge.corpus.warc_rows import read_warc, warc_blocks
+from llmforge.corpus.unit_reading import damaged, reading_of
+from llmforge.corpus.warc_rows import warc_blocks
 from llmforge.errors import DataError
 
 BLOCK_BYTES = 1 << 20
@@ -56,76 +58,43 @@ OnNote = Callable[[str], None]
 _Piece = tuple[int, "bytes | BadRow", "Table | None", "str | None"]  # first row, data, table, known encoding
 
 
-def plan_units(source: SourceConfig, on_note: OnNote | None = None, forgiving: bool = False) -> Iterator[Unit]:
-    """The units of a source in stable order; `on_note` gets what is passed over.
+@dataclass(frozen=True)
+class Slot:
+    """A part of the input that is planned without reading it: a group of small files, or one large file.
+
+    `units` reads what has to be read when it is gone through, once.
+    """
+
+    key: str
+    bytes: int
+    units: Iterator[Unit]
+
+
+def plan_slots(source: SourceConfig, on_note: OnNote | None = None, forgiving: bool = False) -> Iterator[Slot]:
+    """The slots of a source in stable order; `on_note` gets what is passed over.
 
     `forgiving` makes of a damaged file a bad row in its place, behind what could be read of it.
 
     Raises:
-        DataError: there is nothing to read, or a file that the plan has to read is damaged or a bomb.
+        DataError: there is nothing to read; in going through units: a file is damaged or a bomb.
         MachineError: a library that a file needs is not installed.
     """
     plan = _Plan(source, on_note, forgiving)
     if source.path is None:
-        yield from plan.dataset()
+        slots = plan.single(plan.dataset())
     elif is_built_in(source.path):
         from llmforge.corpus.python_docs.built_in import read_documents
 
-        yield from plan.ready(read_documents(source.path, on_note))
+        slots = plan.single(plan.ready(read_documents(source.path, on_note)))
     else:
-        yield from plan.files()
+        slots = plan.files()
+    yield from slots
 
 
-def read_unit(unit: Unit, source: SourceConfig, forgiving: bool = False) -> list[Document | BadRow]:
-    """The documents of a unit in order, own ids as they are (`Arrivals` makes them unique), bad rows among them.
-
-    `forgiving` makes of a damaged file a bad row in its place.
-
-    Raises:
-        DataError: a file is cut short or damaged.
-        MachineError: a library that it needs is not installed.
-    """
-    if isinstance(unit, ReadyDocuments):
-        return list(unit.documents)
-    maker = RowDocuments(source)
-    reading = _reading(source)
-    if isinstance(unit, Block):
-        return maker.make(_block_rows(unit, reading), unit.name)
-    if isinstance(unit, RowGroups):
-        name = printable(unit.file.name)
-        return maker.make(read_parquet(unit.file.path, name, unit.groups, unit.first), name)
-    found: list[Document | BadRow] = []
-    if isinstance(unit, FileGroup):
-        for file in unit.files:
-            name = printable(file.name)
-            try:
-                found.extend(maker.make(read_as(file.format, file.path, name, reading), name))
-            except DataError as error:
-                if not forgiving:
-                    raise
-                found.append(_damaged(error, name, file.size))
-        return found
-    for item in unit.items:
-        if isinstance(item, BadRow):
-            found.append(item)
-        else:
-            found.extend(maker.make(read_as(item.format, item.data, item.name, reading), item.name))
-    return found
-
-
-def _reading(source: SourceConfig) -> Reading:
-    return Reading(source.html.chosen, source.delimiter)
-
-
-def _block_rows(block: Block, reading: Reading) -> Iterator[Row]:
-    if block.format == "jsonl":
-        return parse_lines(block.data, block.first, block.name)
-    if block.table is not None:
-        return parse_table(block.data.decode(), block.table, block.first, block.name)
-    if block.format == "warc":
-        return read_warc(block.data, block.name, reading.extractor, block.first)
-    rows: Iterator[Row] = iter([(block.first, text_row(block.data, f"{block.name}:{block.first}", block.known))])
-    return markdown_rows(rows) if block.format == "markdown" else rows
+def plan_units(source: SourceConfig, on_note: OnNote | None = None, forgiving: bool = False) -> Iterator[Unit]:
+    """The units of all slots of a source; see `plan_slots`."""
+    for slot in plan_slots(source, on_note, forgiving):
+        yield from slot.units
 
 
 def _pieces(stream: BinaryIO, name: str, format: str, reading: Reading) -> Iterator[_Piece]:
@@ -153,9 +122,15 @@ class _Plan:
         self._source, self._forgiving = source, forgiving
         self._say = on_note or _ignore
         self._maker = RowDocuments(source)
-        self._reading = _reading(source)
+        self._reading = reading_of(source)
 
-    def files(self) -> Iterator[Unit]:
+    def single(self, units: Iterator[Unit]) -> Iterator[Slot]:
+        """What can only be read by one process, a slot each unit: its key is known when it has been read."""
+        for unit in units:
+            yield Slot(unit.key, unit.bytes, iter([unit]))
+
+    def files(self) -> Iterator[Slot]:
+        """A slot for each large file and for each group of small ones."""
         listing = find_files(self._source.place, self._source.format)
         self._note("files of unknown kind are skipped", listing.skipped)
         if self._source.html.extractor == "auto" and self._reading.extractor == "fast":
@@ -171,12 +146,13 @@ class _Plan:
                 group.append(file)
                 size += _weight(file)
             if group and (large is not None or size >= BLOCK_BYTES or len(group) >= GROUP_FILES):
-                yield FileGroup(key_of_files(group), sum(one.size for one in group), tuple(group))
+                yield _group(group)
                 group, size = [], 0
             if large is not None:
-                yield from self._forgiven(file, large) if self._forgiving else large
+                units = self._forgiven(file, large) if self._forgiving else large
+                yield Slot(key_of_files([file]), file.size, units)
         if group:
-            yield FileGroup(key_of_files(group), sum(one.size for one in group), tuple(group))
+            yield _group(group)
         self._note("passed over in archives", passed)
 
     def _forgiven(self, file: FoundFile, units: Iterator[Unit]) -> Iterator[Unit]:
@@ -186,7 +162,7 @@ class _Plan:
                 read += unit.bytes
                 yield unit
         except DataError as error:
-            row = _damaged(error, printable(file.name), max(0, file.size - read))
+            row = damaged(error, printable(file.name), max(0, file.size - read))
             yield ReadyDocuments(key_of_documents([row]), row.size, (row,))
 
     def dataset(self) -> Iterator[Unit]:
@@ -296,8 +272,9 @@ class _Plan:
             self._say(f"{self._source.label}: {what}: {said}")
 
 
-def _damaged(error: DataError, name: str, size: int) -> BadRow:
-    return BadRow(str(error.where or name), f"the file {error.what}", size)
+def _group(files: list[FoundFile]) -> Slot:
+    unit = FileGroup(key_of_files(files), sum(one.size for one in files), tuple(files))
+    return Slot(unit.key, unit.bytes, iter([unit]))
 
 
 def _weight(file: FoundFile) -> int:

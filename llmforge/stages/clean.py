@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from llmforge.cleaning.bad_rows import BadRows
 from llmforge.cleaning.corpus_run import CorpusRun, Places, open_run
 from llmforge.cleaning.ledger import Ledger, as_text
 from llmforge.cleaning.parts import Entry
+from llmforge.cleaning.pieces import Stretch, plan_stretches
 from llmforge.cleaning.pii.vault import write_vault
 from llmforge.cleaning.preparation import (
     chain_settings,
@@ -21,7 +23,7 @@ from llmforge.cleaning.preparation import (
     pseudonym_key_path,
 )
 from llmforge.cleaning.settings import CleanConfig
-from llmforge.cleaning.workers import clean_pieces, plan_pieces
+from llmforge.cleaning.workers import make_parts
 from llmforge.corpus.folder import CorpusWriter
 from llmforge.corpus.source_config import SourceConfig
 from llmforge.errors import DataError
@@ -45,8 +47,8 @@ def preview(config: CleanConfig) -> dict[str, object]:
     return {"reads": [source.place for source in config.sources], "writes": writes, "bytes": size}
 
 
-def run(config: CleanConfig, console: Console) -> dict[str, object]:
-    """Makes the corpus and returns the ledger's sums.
+def run(config: CleanConfig, console: Console, merge: bool = False) -> dict[str, object]:
+    """Makes the corpus and returns the ledger's sums; with `merge` only of parts that shards have made.
 
     Raises:
         DataError: a source cannot be read, too many rows are unreadable, or no document is left.
@@ -59,7 +61,7 @@ def run(config: CleanConfig, console: Console) -> dict[str, object]:
         places = Places(temporary, scratch, config.output.format, config.output.shard_bytes)
         try:
             with console.progress("clean", size, "B") as bar:
-                ledger = _make(config, run, places, bar, _Call(console, stop))
+                ledger = _make(config, run, places, bar, _Call(console, stop, merge))
             return _answer(ledger, run.path / "corpus", time.monotonic() - started, console)
         finally:
             run.discard(scratch)
@@ -74,15 +76,16 @@ def _make(config: CleanConfig, run: RunFolder, places: Places, bar: Bar, call: _
         parts.mkdir(exist_ok=True)
     bad = BadRows(config.max_bad_fraction)
     used: set[Path] = set()
+    stretches = plan_stretches(config.sources, settings.measured(), parts, call.console.say)
 
     def measured() -> Iterator[tuple[SourceConfig, list[Entry]]]:
         documents = 0
-        pieces = plan_pieces(config.sources, call.console.say)
-        for piece, path, entries in clean_pieces(pieces, settings, parts, num_workers(config)):
-            used.add(path)
-            yield piece.source, entries
+        for part in make_parts(_noted(stretches, used, call.merge), settings, num_workers(config)):
+            used.add(part.path)
+            entries = part.entries()
+            yield part.source, entries
             documents += len(entries)
-            bar.advance(piece.bytes, f"{documents:,} documents")
+            bar.advance(part.bytes, f"{documents:,} documents")
 
     with open_run(settings, config.split, places, bad.add, call.stop.check) as work:
         with run.phase("read"):
@@ -104,6 +107,43 @@ class _Call:
 
     console: Console
     stop: StopSignals
+    merge: bool  # only of parts that other processes made
+
+
+def _noted(stretches: Iterable[Stretch], used: set[Path], merge: bool) -> Iterator[Stretch]:
+    """The stretches, their records put down as used; with `merge` all must be finished."""
+    missing = count = 0
+    for stretch in stretches:
+        used.add(stretch.record)
+        count += 1
+        if not merge:
+            yield stretch
+        elif stretch.finished() is None:
+            missing += 1
+        elif not missing:
+            yield stretch
+    if missing:
+        what = f"{missing:,} of {count:,} stretches of the input have no finished parts"
+        raise DataError(what, PARTS, "run the shards that are missing (--shard I/N), or clean without --merge")
+
+
+def make_shard(config: CleanConfig, shard: int, of: int, console: Console) -> dict[str, object]:
+    """Makes the parts of every `of`-th stretch of the input, from number `shard` (0 to of - 1) on, and no corpus.
+
+    Any number of processes on any machines that see the folder may do so at the same time.
+    """
+    parts = Path(config.output_dir) / PARTS
+    with disk_errors(parts):
+        parts.mkdir(parents=True, exist_ok=True)
+    settings = chain_settings(config, config.classify, console.say)
+    count = 0
+    with StopSignals() as stop, console.progress(f"shard {shard + 1}/{of}", None, "B") as bar:
+        every = plan_stretches(config.sources, settings.measured(), parts, console.say)
+        for part in make_parts(islice(every, shard, None, of), settings, num_workers(config)):
+            stop.check()
+            count += 1
+            bar.advance(part.bytes, f"{count:,} parts")
+    return {"shard": shard + 1, "of": of, "parts": count, "output": str(parts)}
 
 
 def _tidy(parts: Path, keep: set[Path]) -> None:

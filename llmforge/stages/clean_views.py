@@ -8,14 +8,15 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 from llmforge.cleaning.bad_rows import BadRows
 from llmforge.cleaning.corpus_run import Places, open_run
 from llmforge.cleaning.ledger import as_text
-from llmforge.cleaning.parts import Entry
+from llmforge.cleaning.parts import Entry, read_part
+from llmforge.cleaning.pieces import Piece, Stretch, plan_stretches
 from llmforge.cleaning.pii.key_file import load_key
 from llmforge.cleaning.pii.vault import Vault
 from llmforge.cleaning.preparation import chain_settings, check_inputs, pseudonym_key_path
@@ -23,13 +24,13 @@ from llmforge.cleaning.settings import CleanConfig
 from llmforge.cleaning.signal_store import SignalStore
 from llmforge.cleaning.story import as_lines, story
 from llmforge.cleaning.sweep import Sweep, parse_sweeps
-from llmforge.cleaning.workers import Piece, clean_pieces, plan_pieces
+from llmforge.cleaning.workers import PieceCleaner
 from llmforge.corpus.source_config import SourceConfig
 from llmforge.errors import UsageError
 from llmforge.runtime.console import Console
 from llmforge.runtime.run_folder import RunFolder
 from llmforge.runtime.stop import StopSignals
-from llmforge.stages.clean import VAULT, run
+from llmforge.stages.clean import VAULT, make_shard, run
 from llmforge.stages.clean_classifier import trained
 
 _BYTES_PER_DOCUMENT = 8192  # a guess, to spread the sample over the input
@@ -42,15 +43,27 @@ def answer(
     sweep: Sequence[str] = (),
     sample: int | None = None,
     reveal: str | None = None,
+    shard: str | None = None,
+    merge: bool = False,
 ) -> dict[str, object]:
     """What the flags ask for; without any, the corpus is made."""
+    if shard is not None:
+        return make_shard(config, *_shard(shard), console)
     if reveal is not None:
         return put_back(config, reveal, console)
     if why is not None:
         return tell_story(config, why, console)
     if sweep:
         return show_sweep(config, sweep, console)
-    return run(config, console) if sample is None else try_sample(config, sample, console)
+    return run(config, console, merge) if sample is None else try_sample(config, sample, console)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """`2/4` -> (1, 4): the place from 0, and how many there are."""
+    place, _, count = text.partition("/")
+    if not (place.isdecimal() and count.isdecimal() and 1 <= int(place) <= int(count) <= 100_000):
+        raise UsageError("a shard is I/N, with I from 1 to N", text, "as in --shard 2/4")
+    return int(place) - 1, int(count)
 
 
 def tell_story(config: CleanConfig, identity: str, console: Console) -> dict[str, object]:
@@ -119,9 +132,10 @@ def try_sample(config: CleanConfig, count: int, console: Console) -> dict[str, o
             classify = trained(config.classify, run_folder, console, stop.check)
         settings = chain_settings(config, classify, console.say, make_key=False)
         places = Places(folders[0], folders[1], config.output.format, config.output.shard_bytes)
-        pieces = islice(plan_pieces(config.sources, console.detail), 0, None, stride)
+        stretches = plan_stretches(config.sources, settings.measured(), folders[2], console.detail)
+        pieces = islice(_singly(stretches), 0, None, stride)
         with open_run(settings, config.split, places, bad.add, stop.check) as work:
-            work.read(_first(count, clean_pieces(pieces, settings, folders[2], 1)), console.detail)
+            work.read(_first(count, pieces, PieceCleaner(settings)), console.detail)
             work.finish()
         ledger = work.ledger
     ledger.check()
@@ -130,9 +144,19 @@ def try_sample(config: CleanConfig, count: int, console: Console) -> dict[str, o
     return {**ledger.as_json(), "sample": ledger.read.documents}
 
 
-def _first(count: int, pieces: Iterator[tuple[Piece, Path, list[Entry]]]) -> Iterator[tuple[SourceConfig, list[Entry]]]:
-    for piece, _, entries in pieces:
-        yield piece.source, entries[:count]
+def _singly(stretches: Iterable[Stretch]) -> Iterator[Piece]:
+    """A piece for each unit, so that a sample is spread over the input."""
+    for stretch in stretches:
+        for unit in stretch.slot.units:
+            yield stretch.piece([unit])
+
+
+def _first(count: int, pieces: Iterator[Piece], cleaner: PieceCleaner) -> Iterator[tuple[SourceConfig, list[Entry]]]:
+    for piece in pieces:
+        cleaner.make(piece)
+        entries = (read_part(piece.path) or [])[:count]
+        piece.path.unlink()
+        yield piece.source, entries
         count -= len(entries)
         if count <= 0:
             return

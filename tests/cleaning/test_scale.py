@@ -135,7 +135,7 @@ def test_processes_make_the_same_bytes(tmp_path: Path, expected: dict[str, bytes
 def test_slurm_gets_one_task_a_shard(
     tmp_path: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Slurm's two commands are stood in for: sbatch runs the array's tasks one after the other, srun its command."""
+    """Slurm's commands are stood in for: sbatch runs the array's tasks one after the other, srun its command."""
     needs("datatrove")
     scripts = {
         "sbatch": """
@@ -145,9 +145,13 @@ def test_slurm_gets_one_task_a_shard(
             cp "$script" "$FAKE_SLURM/script"
             last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$script")
             for task in $(seq 0 "$last"); do
-              SLURM_ARRAY_TASK_ID=$task bash "$script" >"$FAKE_SLURM/$task.log" 2>&1
+              SLURM_ARRAY_TASK_ID=$task SLURM_NODELIST=localhost bash "$script" >"$FAKE_SLURM/$task.log" 2>&1
             done
             echo "Submitted batch job 1"
+        """,
+        "scontrol": """
+            #!/bin/bash
+            echo localhost
         """,
         "srun": """
             #!/bin/bash

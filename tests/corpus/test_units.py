@@ -26,7 +26,8 @@ from llmforge.corpus.row_documents import Arrivals, UniqueIds
 from llmforge.corpus.source_config import SourceConfig
 from llmforge.corpus.sources import read_source
 from llmforge.corpus.unit_kinds import Block, FileGroup, ReadyDocuments, RowGroups
-from llmforge.corpus.units import plan_units, read_unit
+from llmforge.corpus.unit_reading import read_unit
+from llmforge.corpus.units import plan_units
 from llmforge.errors import DataError
 
 FAST = {"html": {"extractor": "fast"}}

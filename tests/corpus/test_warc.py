@@ -6,7 +6,8 @@ import pytest
 
 from llmforge.corpus.document import BadRow, Document
 from llmforge.corpus.source_config import SourceConfig
-from llmforge.corpus.units import plan_units, read_unit
+from llmforge.corpus.unit_reading import read_unit
+from llmforge.corpus.units import plan_units
 from llmforge.errors import DataError
 
 warc_rows = pytest.importorskip("llmforge.corpus.warc_rows")

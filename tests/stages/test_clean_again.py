@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import resource
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from llmforge.errors import DataError, UsageError
 from llmforge.runtime.console import Console
 from llmforge.stages.clean import PARTS, run
+from llmforge.stages.clean_views import answer
 from tests.stages.test_clean_stage import config_of, files, prose
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +52,7 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def parts(output: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in (output / PARTS).iterdir()}
+    return {path.name: path.stat().st_mtime_ns for path in (output / PARTS).glob("*.part")}
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(many: Path, tmp_path: Path) -> None:
@@ -74,8 +77,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(many: Path, tmp_path:
     before = parts(killed)
     done = subprocess.run(command(many, killed, "workers=2"), env=environment(tmp_path), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    kept = {name: time_ for name, time_ in before.items() if name.endswith(".part")}
-    assert kept.items() <= parts(killed).items(), "what was measured before the kill was measured again"
+    assert before.items() <= parts(killed).items(), "what was measured before the kill was measured again"
     assert files(killed / "corpus") == files(undisturbed / "corpus")
     assert not [path for path in killed.rglob("*") if "tmp" in path.name or "survivors" in path.name]
 
@@ -117,7 +119,7 @@ def test_a_broken_part_is_made_again(tmp_path: Path) -> None:
     source.write_text("".join(json.dumps({"text": prose(number)}) + "\n" for number in range(50)))
     run(config_of(source, tmp_path / "out"), QUIET)
     expected = files(tmp_path / "out" / "corpus")
-    (part,) = (tmp_path / "out" / PARTS).iterdir()
+    (part,) = (tmp_path / "out" / PARTS).glob("*.part")
     data = part.read_bytes()
     for change in (
         lambda: data[: len(data) // 2],
@@ -175,3 +177,43 @@ def test_a_stop_keeps_what_was_measured(many: Path, tmp_path: Path) -> None:
     assert process.returncode == 75, err
     assert list(output.glob(f"{PARTS}/*.part")) and not (output / "corpus").exists()
     assert subprocess.run(command(many, output), env=environment(tmp_path)).returncode == 0
+
+
+def test_shards_made_apart_and_merged_are_the_corpus_of_one_run(tmp_path: Path) -> None:
+    source = tmp_path / "texts"
+    source.mkdir()
+    for name in "abcde":
+        rows = [{"text": prose(100 * ord(name) + number, 10), "id": f"{number}"} for number in range(1500)]
+        (source / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (source / f"{name}.txt").write_text(prose(7 * ord(name)))
+    config = config_of(source, tmp_path / "apart", "sources.0.id_key=id", "workers=1")
+    run(config_of(source, tmp_path / "whole", "sources.0.id_key=id", "workers=1"), QUIET)
+    for shard in ("3/3", "1/3"):
+        answer(config, QUIET, shard=shard)
+    with pytest.raises(DataError, match="no finished parts"):
+        answer(config, QUIET, merge=True)
+    assert not (tmp_path / "apart" / "corpus").exists()
+    assert answer(config, QUIET, shard="2/3")["parts"] > 0  # type: ignore[operator]
+    before = parts(tmp_path / "apart")
+    answer(config, QUIET, merge=True)
+    assert parts(tmp_path / "apart") == before
+    assert files(tmp_path / "apart" / "corpus") == files(tmp_path / "whole" / "corpus")
+
+
+@pytest.mark.parametrize("wrong", ["0/3", "4/3", "3", "a/b", "1/0"])
+def test_a_wrong_shard_is_refused(tmp_path: Path, wrong: str) -> None:
+    (tmp_path / "a.txt").write_text(prose(1))
+    with pytest.raises(UsageError, match="shard"):
+        answer(config_of(tmp_path / "a.txt", tmp_path / "out"), QUIET, shard=wrong)
+
+
+def test_a_damaged_file_is_one_bad_row_and_the_others_stay(tmp_path: Path) -> None:
+    source = tmp_path / "texts"
+    source.mkdir()
+    for number in range(20):
+        (source / f"{number:02}.txt").write_text(prose(number))
+    (source / "cut.txt.gz").write_bytes(gzip.compress(prose(99).encode())[:-20])
+    with pytest.raises(DataError, match="cut.txt.gz"):
+        run(config_of(source, tmp_path / "strict"), QUIET)
+    made = run(config_of(source, tmp_path / "out", "max_bad_fraction=0.1"), QUIET)
+    assert made["kept"]["documents"] == 20 and made["dropped"]["unreadable"]["documents"] == 1  # type: ignore[index]

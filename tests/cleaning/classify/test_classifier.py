@@ -19,9 +19,9 @@ from llmforge.cleaning.classify.features import features_of
 from llmforge.cleaning.classify.scores import as_text, calibration_error, report_on
 from llmforge.cleaning.classify.settings import ClassifySettings, FeatureSettings, TrainOn
 from llmforge.cleaning.classify.step import Classify
-from llmforge.cleaning.classify.train import Training, matrix_of, train
+from llmforge.cleaning.classify.train import Training, check_installed, matrix_of, train
 from llmforge.cleaning.verdict import KEEP, Drop
-from llmforge.errors import DamagedError, DataError, LlmforgeError, UsageError
+from llmforge.errors import DamagedError, DataError, LlmforgeError, MachineError, UsageError
 from llmforge.runtime.manifest import write_manifest
 
 UNSEEN = [text_of(kind, number) for kind in WORDS for number in range(1000, 1060)]
@@ -57,6 +57,13 @@ def test_it_learns_and_its_report_is_of_texts_it_never_saw(training: Training) -
     assert sum(right) / len(right) >= 0.95
     assert calibration_error(np.asarray(scores), np.asarray(right)) < 0.1
     assert "accuracy" in as_text(report) and "as kitchen" in as_text(report)
+
+
+def test_training_without_the_library_says_what_to_install(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for call in (check_installed, lambda: train(TrainOn(path=str(rows)))):
+        with pytest.raises(MachineError, match=r"pip install 'llmforge\[classify\]', or give classify.model"):
+            call()
 
 
 def test_the_same_examples_give_the_same_bytes(rows: Path, classifier: Classifier, tmp_path: Path) -> None:
