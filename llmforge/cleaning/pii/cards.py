@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from llmforge.cleaning.pii.match import Match
 
+STAND_IN = "000"  # no issuer's
 SLACK = 64  # a number that begins in a run of figures ends within so many characters behind the run
 
 _EXPIRY = r"(?= (?:0[1-9]|1[0-2])/[0-9]{2})"  # the month and year a card is valid to, which may follow it
