@@ -27,7 +27,8 @@ _NAMED_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _CALLED_BEFORE = re.compile(
-    r"\b(?:call|called|calling|calls|reach|answering|ring|ringing|contact)\b[^\d\n]{0,20}$", re.IGNORECASE
+    r"\b(?:call|called|calling|calls|reach|answering|ring|ringing|contact|text me|texted|texting|message me)\b[^\d\n]{0,20}$",
+    re.IGNORECASE,
 )
 _NAMED_AFTER = re.compile(r"[ \-,(\\]{0,3}(?:office|fax|mobile|cell|home|work|tel|phone|landline)\b", re.IGNORECASE)
 _OTHER_BEFORE = re.compile(
