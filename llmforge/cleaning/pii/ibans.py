@@ -8,15 +8,22 @@ from collections.abc import Iterator
 from llmforge.cleaning.pii.match import Match
 from llmforge.cleaning.pii.shapes import Shapes, places
 
-_IBAN = re.compile(r"[A-Z]{2}[0-9]{2}(?:[ \-]?[A-Z0-9]){11,30}(?![A-Za-z0-9])")
+_IBAN = re.compile(
+    r"(?:[A-Z]{2}[0-9]{2}(?:[ \-]?[A-Z0-9]){11,30}|[a-z]{2}[0-9]{2}(?:[ \-]?[a-z0-9]){11,30})(?![A-Za-z0-9])"
+)
 _SHORTEST = 15
 _NO_CHECK = "00"  # check figures run from 02 to 98, so this marks a stand-in
 
 
 def find_ibans(text: str, shapes: Shapes) -> Iterator[Match]:
-    """The valid account numbers of a text in order."""
+    """The valid account numbers of a text, in capitals or in small letters."""
+    for mark in (b"AA00", b"aa00"):
+        yield from _marked(text, shapes, mark)
+
+
+def _marked(text: str, shapes: Shapes, mark: bytes) -> Iterator[Match]:
     free = 0
-    for at in places(shapes.kinds, b"AA00"):
+    for at in places(shapes.kinds, mark):
         if at < free or text[at + 2 : at + 4] == _NO_CHECK or (at > 0 and text[at - 1].isalnum()):
             continue
         found = _IBAN.match(text, at)
@@ -26,7 +33,7 @@ def find_ibans(text: str, shapes: Shapes) -> Iterator[Match]:
             compact = piece.replace(" ", "").replace("-", "")
             if _is_valid(compact):
                 free = at + len(piece)
-                yield Match(at, free, "iban", compact)
+                yield Match(at, free, "iban", compact.upper())
                 break
             piece = piece[: max(piece.rfind(" "), piece.rfind("-"), 0)]
 

@@ -140,7 +140,7 @@ class Pseudonyms:
         return MASKS["national_id"]
 
     def _scrambled(self, match: Match, written: str, purpose: str) -> str:
-        """`written` with each figure and capital replaced by another of its class."""
+        """`written` with each figure and letter replaced by another of its class."""
         values = iter(self._bytes(match, 2 * len(written), purpose))
         pieces = []
         for character in written:
@@ -149,6 +149,8 @@ class Pseudonyms:
                 character = str(value % 10)
             elif "A" <= character <= "Z":
                 character = chr(ord("A") + value % 26)
+            elif "a" <= character <= "z":
+                character = chr(ord("a") + value % 26)
             pieces.append(character)
         return "".join(pieces)
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from llmforge.cleaning.pii.match import Match
 
 _LONG_STAND_IN, _SHORT_STAND_IN = "000", "00"
+_CLEAR_DIGITS = 8  # grouped like thousands, and still a number to call
 _MAX_BARE = 10  # a number of more figures that begins with 00 has an international prefix
 MIN_DIGITS, MAX_DIGITS = 7, 15  # E.164 allows 15
 _SEPARATORS = " \\t\u00a0.\\-/()\u2010-\u2015"
@@ -27,8 +28,12 @@ _NAMED_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _CALLED_BEFORE = re.compile(
-    r"\b(?:call|called|calling|calls|reach|answering|ring|ringing|contact|text me|texted|texting|message me)\b[^\d\n]{0,20}$",
+    r"\b(?:call|called|calling|calls|reach|answering|ring|ringing|contact|text me|texted|texting|message me)\b"
+    r"[^\d\n]{0,20}$",
     re.IGNORECASE,
+)
+_CALL_RIGHT_BEFORE = re.compile(
+    r"\b(?:call|calling|ring|reach|text)(?: (?:me|us|him|her|them))?(?: (?:at|on))?:? $", re.IGNORECASE
 )
 _NAMED_AFTER = re.compile(r"[ \-,(\\]{0,3}(?:office|fax|mobile|cell|home|work|tel|phone|landline)\b", re.IGNORECASE)
 _OTHER_BEFORE = re.compile(
@@ -156,6 +161,8 @@ def _is_telephone(text: str, start: int, end: int, regions: Sequence[str]) -> bo
     extended = _EXTENSION.match(after) is not None
     if _NAMED_BEFORE.search(before) or _NAMED_AFTER.match(after):
         return True
+    if _CALL_RIGHT_BEFORE.search(before) and " " in piece and not piece.endswith("000"):
+        return short or len(digits) >= _CLEAR_DIGITS
     if short:
         return False
     if separated and (extended or _CALLED_BEFORE.search(before)):
