@@ -49,6 +49,8 @@ _DATE = re.compile(
 _SOCIAL_SECURITY = re.compile(r"[0-9]{3}-[0-9]{2}-[0-9]{4}")
 _IPV4 = re.compile(r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}")
 _THOUSANDS = re.compile(r"[0-9]{1,3}(?:([. \u00a0])[0-9]{3})(?:\1[0-9]{3})*")
+_UUID_AFTER = re.compile(r"-(?=[a-f]*[0-9])[0-9a-f]{4}\b")
+_PART_NUMBER = re.compile(r"[0-9]+-[0-9]{4,}-[0-9]{1,2}")
 _PAIRS = re.compile(r"[0-9]{2} [0-9]{2} [0-9]{2}")
 _DECIMAL = re.compile(r"\+ ?[0-9]+\.[0-9]+")
 _ZIP = re.compile(r"[0-9]{5}-[0-9]{4}")
@@ -155,7 +157,12 @@ def _is_telephone(text: str, start: int, end: int, regions: Sequence[str]) -> bo
     if _is_stand_in(piece, digits):
         return False
     before, after = text[max(0, start - _CONTEXT) : start], text[end : end + 24]
-    if _OTHER_BEFORE.search(before) or (after[:1] in tuple(".,:") and after[1:2].isdigit()) or after[:1] == "%":
+    if (
+        _UUID_AFTER.match(after)
+        or _OTHER_BEFORE.search(before)
+        or (after[:1] in tuple(".,:") and after[1:2].isdigit())
+        or after[:1] == "%"
+    ):
         return False
     separated = len(digits) < len(piece.strip("()"))
     extended = _EXTENSION.match(after) is not None
@@ -183,6 +190,8 @@ def _valid_alone(piece: str, digits: str, before: str, after: str, regions: Sequ
     if _AMERICAN.fullmatch(piece):
         return any(_is_valid(digits, region) for region in regions if region in _AMERICAN_REGIONS)
     if "\n" in piece or not re.search(r"[ \-/()]", piece) or min(map(len, re.findall(r"[0-9]+", piece))) < 2:
+        return False
+    if _PART_NUMBER.fullmatch(piece):
         return False
     if digits.startswith("00"):
         return _is_valid("+" + digits[2:], None)

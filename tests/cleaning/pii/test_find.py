@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from llmforge.cleaning.pii.find import find
 from llmforge.cleaning.pii.key_formats import key_patterns
 from llmforge.cleaning.pii.match import PATTERN_KINDS
+from llmforge.cleaning.pii.national_id_forms import id_forms
 
 REGIONS = ["US", "GB", "DE", "FR", "IN", "AU"]
 HARD_NEGATIVES = [
@@ -247,3 +249,12 @@ def test_only_the_kinds_asked_for() -> None:
     text = "jane@acme-widgets.com, 81.2.69.142, SSN 536-22-8726, 4539 1488 0343 6467"
     for kind in ("email", "ip", "national_id", "card"):
         assert [match.kind for match in find(text, {kind}, REGIONS)] == [kind]  # type: ignore[arg-type]
+
+
+def test_a_check_never_raises() -> None:
+    random = Random(7)
+    letters = {"0": "0123456789", "A": "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+    for shape, rows in id_forms().items():
+        for _ in range(300):
+            number = "".join(random.choice(letters.get(mark, mark)) for mark in shape.decode())
+            assert all(row.check(number) in (True, False) for row in rows)
