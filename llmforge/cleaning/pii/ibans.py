@@ -9,7 +9,7 @@ from llmforge.cleaning.pii.match import Match
 from llmforge.cleaning.pii.shapes import Shapes, places
 
 _IBAN = re.compile(
-    r"(?:[A-Z]{2}[0-9]{2}(?:[ \-]?[A-Z0-9]){11,30}|[a-z]{2}[0-9]{2}(?:[ \-]?[a-z0-9]){11,30})(?![A-Za-z0-9])"
+    r"(?:[A-Z]{2}[0-9]{2}(?:[ \-\n]?[A-Z0-9]){11,30}|[a-z]{2}[0-9]{2}(?:[ \-\n]?[a-z0-9]){11,30})(?![A-Za-z0-9])"
 )
 _SHORTEST = 15
 _NO_CHECK = "00"  # check figures run from 02 to 98, so this marks a stand-in
@@ -30,12 +30,12 @@ def _marked(text: str, shapes: Shapes, mark: bytes) -> Iterator[Match]:
         piece = found.group() if found is not None else ""
         # A word in capitals may follow: the last groups are given up one after the other.
         while len(piece) >= _SHORTEST:
-            compact = piece.replace(" ", "").replace("-", "")
+            compact = "".join(filter(str.isalnum, piece))
             if _is_valid(compact):
                 free = at + len(piece)
                 yield Match(at, free, "iban", compact.upper())
                 break
-            piece = piece[: max(piece.rfind(" "), piece.rfind("-"), 0)]
+            piece = piece[: max(piece.rfind(" "), piece.rfind("-"), piece.rfind("\n"), 0)]
 
 
 def _is_valid(compact: str) -> bool:

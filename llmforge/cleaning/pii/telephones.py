@@ -204,7 +204,7 @@ def _is_valid(number: str, region: str | None) -> bool:
     import phonenumbers
 
     try:
-        parsed = phonenumbers.parse(number, region)
+        parsed = phonenumbers.parse(number.replace("\n", " "), region)
     except phonenumbers.NumberParseException:
         return False
     return bool(phonenumbers.is_valid_number(parsed))
