@@ -142,6 +142,15 @@ def test_the_key_gives_the_text_back(tmp_path_factory: pytest.TempPathFactory, p
             reveal(path, OTHER_KEY, verdict.text)
 
 
+@given(st.text(alphabet="0123456789 -+().:@/=abcXYZ\n\u00c0\u00b2\u0661\U0001f600\ud800", max_size=120))
+@settings(deadline=None, max_examples=200)
+def test_any_text_has_a_verdict_and_comes_to_rest(text: str) -> None:
+    step = Anonymize(AnonymizeSettings(), KEY)
+    first = step(text)
+    if isinstance(first, Rewrite):
+        assert step(first.text) == Keep()
+
+
 def test_a_vault_is_the_same_in_any_order_and_holds_nothing_in_clear(tmp_path: Path) -> None:
     entries = [entry for text in SPELLINGS for entry in anonymize(text).sealed]
     count = write_vault(tmp_path / "a", entries)
