@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from llmforge.cleaning.pii.match import Match
 
+STAND_IN = "000"  # no issuer's
 SLACK = 64  # a number that begins in a run of figures ends within so many characters behind the run
 
 _EXPIRY = r"(?= (?:0[1-9]|1[0-2])/[0-9]{2})"  # the month and year a card is valid to, which may follow it
@@ -18,6 +19,7 @@ _CARD = re.compile(
     rf"|[0-9](?:[ \-\n]?[0-9]){{12,18}}{_END}"
     rf"|(?:[0-9]{{4}}-){{3}}[0-9]{{4}}(?= [0-9])|{_SPACED}(?= {_SPACED}{_END}))"
 )
+_MAESTRO = re.compile(r"5[06-8]|6[37]")  # no longer issued since 2023: without gaps, only beside a word
 _ISSUERS = (  # prefixes as a pattern, lengths
     (re.compile(r"4"), (16, 19)),  # Visa
     (re.compile(r"5[1-5]|2(?:22[1-9]|2[3-9]|[3-6]|7[01]|720)"), (16,)),  # Mastercard
@@ -26,7 +28,7 @@ _ISSUERS = (  # prefixes as a pattern, lengths
     (re.compile(r"35(?:2[89]|[3-8])"), (16, 19)),  # JCB
     (re.compile(r"3(?:0[0-5]|[68])"), (14,)),  # Diners Club
     (re.compile(r"62"), (16, 17, 18, 19)),  # UnionPay
-    (re.compile(r"5[06-8]|6[37]"), (16, 17, 18, 19)),  # Maestro
+    (_MAESTRO, (16, 17, 18, 19)),
 )
 _OLD_VISA = re.compile(r"4[0-9]{12}")
 _CARD_BEFORE = re.compile(r"\b(?:card|visa|credit|debit|cc)\b[^\n]{0,20}$", re.IGNORECASE)
@@ -58,7 +60,7 @@ def _may_be_bare(digits: str, before: str) -> bool:
     """Without gaps one number in thirty passes as a card by chance, so a word that says otherwise is believed."""
     if _CARD_BEFORE.search(before):
         return True
-    return len(digits) in _BARE_LENGTHS and not _ID_BEFORE.search(before)
+    return len(digits) in _BARE_LENGTHS and not _MAESTRO.match(digits) and not _ID_BEFORE.search(before)
 
 
 def _is_issued(digits: str, before: str) -> bool:

@@ -13,7 +13,7 @@ from llmforge.cleaning.pii.match import Match
 _LOCAL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._%+-'"
 _MAX_LOCAL = 64
 _DOMAIN = re.compile(r"((?:\n[ \t]{0,8})?[A-Za-z0-9.-]{1,253})(?:(?<=\.)(\n[ \t]{0,8}[a-z][A-Za-z0-9.-]{1,60}))?")
-_IN_URL = re.compile(r"://[^\s/:@]{0,64}:$")
+_IN_URL = re.compile(r"://[^\s/@]{0,64}:$")
 _CODE_AFTER = re.compile(r"[(\[_=]|\.[A-Za-z_]\w*\(")
 _NOT_PERSONS = frozenset({"git", "hg", "svn"})
 _RESERVED = re.compile(r"(?:.*\.)?(?:example\.(?:com|org|net|edu)|example|test|invalid|localhost|local)", re.ASCII)

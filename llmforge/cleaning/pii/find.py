@@ -46,7 +46,7 @@ def find(text: str, kinds: Collection[Kind], regions: Sequence[str]) -> list[Mat
 def _by_marks(text: str, shapes: Shapes, kinds: Collection[Kind]) -> Iterator[Match]:
     """Kinds that are reached from a fixed mark or from the text's shape."""
     if "key" in kinds and shapes.has_long_token:
-        yield from find_api_keys(text)
+        yield from find_api_keys(text, shapes)
     if "password" in kinds:
         yield from find_passwords(text, shapes)
     if "email" in kinds and "@" in text:

@@ -7,6 +7,7 @@ of their own (32 hexadecimal figures and nothing else) are only found in assignm
 from __future__ import annotations
 
 import re
+from functools import cache
 
 _W = "A-Za-z0-9"
 _FORMATS: tuple[tuple[str, str], ...] = (
@@ -90,15 +91,32 @@ _FORMATS: tuple[tuple[str, str], ...] = (
     ("AGE-SECRET-KEY-1", r"AGE-SECRET-KEY-1[A-Z0-9]{58}"),
 )
 _INSIDE = {"Q~": 4, ".atlasv1.": 14, "-us": 32, ":AA": 10}  # how far before the mark a key may begin
+_GAPPED = {"Q~", "ABSK", "FlyV1 ", "whsec_", "sntry"}  # may have no twenty characters without a sign in between
+REACH = 48  # the mark of every other format begins at most so far before its first twenty characters without one
+
+KeyPattern = tuple[str, int, re.Pattern[str]]  # mark, characters before it at most, the whole key
 
 
-def key_patterns() -> tuple[tuple[str, int, re.Pattern[str]], ...]:
-    """(mark, characters before it at most, pattern) of every format; compiled once by the caller."""
+@cache
+def key_patterns() -> tuple[KeyPattern, ...]:
+    """Every format."""
     edge = r"(?<![A-Za-z0-9_\-])"
     return tuple(
         (mark, _INSIDE.get(mark, 0), re.compile(rf"{edge}(?:{pattern})(?![A-Za-z0-9_\-])", re.ASCII))
         for mark, pattern in _FORMATS
     )
+
+
+@cache
+def near_patterns() -> tuple[KeyPattern, ...]:
+    """The formats that are found beside a long token."""
+    return tuple(row for row in key_patterns() if row[0] not in _GAPPED)
+
+
+@cache
+def gapped_patterns() -> tuple[KeyPattern, ...]:
+    """The formats that are looked for everywhere."""
+    return tuple(row for row in key_patterns() if row[0] in _GAPPED)
 
 
 def beginning(written: str) -> str:

@@ -21,11 +21,12 @@ _NINO = re.compile(r"(?!BG|GB|NK|KN|TN|NT|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z]
 
 
 class IdForm(NamedTuple):
-    """One way to write one country's number: its check, and the word that must stand before it (None: no need)."""
+    """One way to write one country's number: its check, the words for it, and whether it is known without them."""
 
     country: str
     check: Callable[[str], bool]
-    named: re.Pattern[str] | None
+    named: re.Pattern[str]
+    rare: bool
 
 
 def _words(words: str) -> re.Pattern[str]:
@@ -48,9 +49,21 @@ def id_forms() -> dict[bytes, tuple[IdForm, ...]]:
     for country, check, words, shapes in [*_checked_in_america(), *_checked_in_europe(), *_checked_in_asia()]:
         for shape in shapes.split("|"):
             # A form that ends in "!" is rare enough to need no word.
-            named = None if shape.endswith("!") else _words(words)
-            forms.setdefault(shape.rstrip("!").encode(), []).append(IdForm(country, check, named))
+            form = IdForm(country, _never_raises(check), _words(words), shape.endswith("!"))
+            forms.setdefault(shape.rstrip("!").encode(), []).append(form)
     return {shape: tuple(rows) for shape, rows in forms.items()}
+
+
+def _never_raises(check: Callable[[str], bool]) -> Callable[[str], bool]:
+    """A check that only says yes or no: python-stdnum 2.2 raises KeyError for a Chinese county that its table lacks."""
+
+    def checked(number: str) -> bool:
+        try:
+            return bool(check(number))
+        except (LookupError, ValueError):
+            return False
+
+    return checked
 
 
 _Row = tuple[str, Callable[[str], bool], str, str]

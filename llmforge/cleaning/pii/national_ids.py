@@ -16,7 +16,7 @@ _LONGEST = 24
 _CONTEXT = 56
 _OTHER_BEFORE = re.compile(
     r"(?:\b(?:parts?|order|model|item|sku|serial|catalog(?:ue)?|cat|invoice|ticket|case|isbn|issn|ref|cas|article|ean|"
-    r"upc|doi|tel|phone|fax|version|batch|lot)\b[^\n]{0,12}|[#$€£=/])$",
+    r"upc|doi|tel|phone|fax|version|batch|lot)\b[^\n]{0,12}|[$€£])$",
     re.IGNORECASE,
 )
 
@@ -79,11 +79,8 @@ def _known(text: str, shapes: Shapes, start: int, end: int) -> Match | None:
     written = text[start:end]
     before = text[max(0, start - _CONTEXT) : start]
     for row in rows:
-        if row.named is not None and not row.named.search(before):
-            continue
-        if row.named is None and _OTHER_BEFORE.search(before):
-            continue
-        if row.check(written):
+        known = row.named.search(before) or (row.rare and not _OTHER_BEFORE.search(before))
+        if known and row.check(written):
             return Match(start, end, "national_id", re.sub(r"[^0-9A-Z]", "", written))
     return None
 

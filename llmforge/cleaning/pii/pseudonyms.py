@@ -2,15 +2,15 @@
 
 Each is made by HMAC-SHA256 of the canonical form under the user's key, so nobody without the key can tell who stands
 behind one. All lie in ranges that belong to nobody, which is also how a second pass knows them: example.com (RFC 2606),
-240.0.0.0/4 (RFC 1112), 2001:db8::/32 (RFC 3849), hardware addresses 02:00:..., numbers that begin with 000, social
-security numbers of group 00, other national numbers that fail their own check, account numbers with check figures 00,
-0x00000000..., keys and passwords with EXAMPLE in them.
+240.0.0.0/4 (RFC 1112), 2001:db8::/32 (RFC 3849), hardware addresses 02:00:..., cards that begin with 000, telephone
+numbers whose national part begins with 00, social security numbers of group 00, other national numbers that fail their
+own check, account numbers with check figures 00, 0x00000000..., keys and passwords with EXAMPLE in them.
 
 How many stand-ins there are decides how often two things share one. Bits: e-mail 59, IPv6 96, IPv4 28, hardware
-address 32, card 43, account number 36 or more, telephone 3.3 a figure less three (23 for ten figures), social security
-23, other national numbers 26 or more, coins 100 or more, keys and passwords 40 or more. n things of b bits share n*n /
-2**(b+1) times: ten thousand American telephone numbers about five times. A shared one still names nobody, and the
-vault (vault.py) holds both originals.
+address 32, card 43, account number 36 or more, telephone 3.3 a figure less two (27 for ten figures, 20 for eight),
+social security 23, other national numbers 26 or more, coins 100 or more, keys and passwords 40 or more. Of n things of
+b bits about n*n / 2**(b+1) pairs share one: of ten thousand numbers of ten figures half a pair. A shared one still
+names nobody, and the vault (vault.py) holds both originals.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import hmac
 import re
 from collections.abc import Callable
 
-from llmforge.cleaning.pii import api_keys, crypto_addresses, mac_addresses, passwords
+from llmforge.cleaning.pii import api_keys, cards, crypto_addresses, mac_addresses, passwords
 from llmforge.cleaning.pii.key_formats import beginning
 from llmforge.cleaning.pii.match import Kind, Match
 from llmforge.cleaning.pii.national_ids import is_valid_anywhere
 from llmforge.cleaning.pii.shapes import Shapes
-from llmforge.cleaning.pii.telephones import STAND_IN, digits_of, national_part
+from llmforge.cleaning.pii.telephones import digits_of, national_part, stand_in_mark
 
 MASKS: dict[Kind, str] = {
     "key": "<KEY>",
@@ -140,7 +140,7 @@ class Pseudonyms:
         return MASKS["national_id"]
 
     def _scrambled(self, match: Match, written: str, purpose: str) -> str:
-        """`written` with each figure and capital replaced by another of its class."""
+        """`written` with each figure and letter replaced by another of its class."""
         values = iter(self._bytes(match, 2 * len(written), purpose))
         pieces = []
         for character in written:
@@ -149,6 +149,8 @@ class Pseudonyms:
                 character = str(value % 10)
             elif "A" <= character <= "Z":
                 character = chr(ord("A") + value % 26)
+            elif "a" <= character <= "z":
+                character = chr(ord("a") + value % 26)
             pieces.append(character)
         return "".join(pieces)
 
@@ -156,11 +158,14 @@ class Pseudonyms:
         extension = _EXTENSION.search(written)
         piece = written[: extension.start()] if extension else written
         before, national = national_part(piece)
-        fake = STAND_IN + self._digits(match, len(national) - len(STAND_IN))
+        mark = stand_in_mark(before, national)
+        fake = mark + self._digits(match, len(national) - len(mark))
         return _with_digits(piece, before + fake) + (extension.group() if extension else "")
 
     def _card(self, match: Match, written: str) -> str:
-        return _with_digits(written, STAND_IN + self._digits(match, len(digits_of(written)) - len(STAND_IN)))
+        return _with_digits(
+            written, cards.STAND_IN + self._digits(match, len(digits_of(written)) - len(cards.STAND_IN))
+        )
 
     def _api_key(self, match: Match, written: str) -> str:
         if written.startswith("-----BEGIN "):

@@ -8,6 +8,7 @@ figure, twenty letters or figures without a gap, a hexadecimal pair between colo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import AnyStr
 
 LONG_TOKEN = 20  # no key format and no address of a coin is shorter than this without a gap
 _LONG = b"w" * LONG_TOKEN
@@ -61,7 +62,7 @@ class Shapes:
             start = shape.find(_LONG, end)
 
 
-def places(shape: bytes, mark: bytes) -> Iterator[int]:
+def places(shape: AnyStr, mark: AnyStr) -> Iterator[int]:
     """Where `mark` begins in `shape`, in order; overlapping ones too."""
     at = shape.find(mark)
     while at >= 0:

@@ -43,6 +43,9 @@ SPELLINGS = [
     "3C-22-FB-9A-1D-07",
     "3C-22-fb-9A-1D-07",
     "GB82WEST12345698765432",
+    "gb82west12345698765432",
+    "You can call 73 448 266",
+    "call us at 33 93 31",
     "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq",
     "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa",
     "0xDE709F2102306220921060314715629080E2FB77",
@@ -139,6 +142,15 @@ def test_the_key_gives_the_text_back(tmp_path_factory: pytest.TempPathFactory, p
             reveal(path, OTHER_KEY, verdict.text)
 
 
+@given(st.text(alphabet="0123456789 -+().:@/=abcXYZ\n\u00c0\u00b2\u0661\U0001f600\ud800", max_size=120))
+@settings(deadline=None, max_examples=200)
+def test_any_text_has_a_verdict_and_comes_to_rest(text: str) -> None:
+    step = Anonymize(AnonymizeSettings(), KEY)
+    first = step(text)
+    if isinstance(first, Rewrite):
+        assert step(first.text) == Keep()
+
+
 def test_a_vault_is_the_same_in_any_order_and_holds_nothing_in_clear(tmp_path: Path) -> None:
     entries = [entry for text in SPELLINGS for entry in anonymize(text).sealed]
     count = write_vault(tmp_path / "a", entries)
@@ -182,9 +194,9 @@ def test_stand_ins_of_many_numbers_hardly_meet() -> None:
 def _seconds(text: str) -> float:
     best = float("inf")
     for _ in range(3):
-        started = time.perf_counter()
+        started = time.process_time()
         find(text, PATTERN_KINDS, AnonymizeSettings().phone_regions)
-        best = min(best, time.perf_counter() - started)
+        best = min(best, time.process_time() - started)
     return best
 
 

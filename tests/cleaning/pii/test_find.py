@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from llmforge.cleaning.pii.find import find
 from llmforge.cleaning.pii.key_formats import key_patterns
 from llmforge.cleaning.pii.match import PATTERN_KINDS
+from llmforge.cleaning.pii.national_id_forms import id_forms
 
 REGIONS = ["US", "GB", "DE", "FR", "IN", "AU"]
 HARD_NEGATIVES = [
@@ -129,6 +131,10 @@ FOUND = [
     ("iban", "to [GB82 WEST 1234 5698 7654 32]."),
     ("iban", "IBAN:[FR14 2004 1010 0505 0001 3M02 606] BIC"),
     ("iban", "[NL91ABNA0417164300] ING"),
+    ("iban", "[DE89 3704 0044\n0532 0130 00] at"),
+    ("card", "[4539 1488\n0343 6467] at"),
+    ("phone", "[+49 30\n901820] at"),
+    ("iban", "my iban is [gb82west12345698765432]"),
     ("iban", "[NO93 8601 1117 947]"),
     ("crypto", "[1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa]"),
     ("crypto", "send to [3J98t1WpEZ73CNmQviecrnyiWrnqRhWNLy]."),
@@ -142,6 +148,9 @@ FOUND = [
     ("national_id", "he gave [536-22-8726]."),
     ("national_id", "social security number [536 22 8726]"),
     ("national_id", "my SSN is [536228726]"),
+    ("national_id", "ssn=[536-22-8726]&x=1"),
+    ("national_id", "SSN #[536-22-8726]"),
+    ("national_id", '{"ssn": "[536-22-8726]"}'),
     ("national_id", "ITIN [912-78-1234]"),
     ("national_id", "PESEL [44051401359]"),
     ("national_id", "codice fiscale [RCCMNL83S18D969H]"),
@@ -183,6 +192,10 @@ FOUND = [
     ("phone", "[+33 1 42 68 53 00]"),
     ("phone", "[0049 30 901820 11]"),
     ("phone", "fax: [9885 1152]"),
+    ("phone", "[61 51 81] office"),
+    ("phone", "You can call [73 448 266]"),
+    ("phone", "call us at [33 93 31]"),
+    ("phone", "text me on [612 34 56 78] please"),
     ("phone", "[+1-203-305-2492x5662] fax"),
     ("phone", "[+91 98765 43210]"),
     ("password", 'password = "[hunter2]"'),
@@ -239,3 +252,12 @@ def test_only_the_kinds_asked_for() -> None:
     text = "jane@acme-widgets.com, 81.2.69.142, SSN 536-22-8726, 4539 1488 0343 6467"
     for kind in ("email", "ip", "national_id", "card"):
         assert [match.kind for match in find(text, {kind}, REGIONS)] == [kind]  # type: ignore[arg-type]
+
+
+def test_a_check_never_raises() -> None:
+    random = Random(7)
+    letters = {"0": "0123456789", "A": "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+    for shape, rows in id_forms().items():
+        for _ in range(300):
+            number = "".join(random.choice(letters.get(mark, mark)) for mark in shape.decode())
+            assert all(row.check(number) in (True, False) for row in rows)
