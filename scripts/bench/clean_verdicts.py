@@ -6,6 +6,7 @@ first points that suffice are the reason. What stays different after all of them
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -53,6 +54,15 @@ def _blank_lines(text: str, theirs: dict[str, Any]) -> dict[str, float]:
     }
 
 
+def _lines_at_the_ends(text: str, theirs: dict[str, Any]) -> dict[str, float]:
+    lines = re.split(r"\n+", text)
+    again = [line for place, line in enumerate(lines) if line in set(lines[:place])]
+    return {
+        "duplicate_line_ratio": len(again) / len(lines),
+        "duplicate_line_character_ratio": sum(map(len, again)) / max(len(text), 1),
+    }
+
+
 def _runs_that_come_once(text: str, theirs: dict[str, Any]) -> dict[str, float]:
     found = {}
     for size in TOP_SIZES:
@@ -80,7 +90,11 @@ POINTS: dict[str, list[Point]] = {
         ("its list of marks", _marks),
         ("blank lines count as lines", _blank_lines),
     ],
-    "gopher_repetition": [("spaCy's words", _spacy_words), ("a run that comes once counts", _runs_that_come_once)],
+    "gopher_repetition": [
+        ("spaCy's words", _spacy_words),
+        ("blank lines at the ends are lines", _lines_at_the_ends),
+        ("a run that comes once counts", _runs_that_come_once),
+    ],
     "fineweb": [("a closing quotation mark ends no line", _line_ends), ("spaCy's words", _spacy_words)],
     "c4": [("spaCy's sentences", _sentences)],
 }
