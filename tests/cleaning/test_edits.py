@@ -150,7 +150,7 @@ BOOK = "CHAPTER I\n\nIt was a dark night.\n\nAnd so it began."
 )
 @pytest.mark.parametrize(
     "foot",
-    [FOOT, FOOT[58:], "\nEnd of Project Gutenberg's A Book, by Somebody\n", "\n***START: FULL LICENSE***\n"],
+    [FOOT, FOOT[58:], "\nThe end of Project Gutenberg's A Book, by Somebody\n", "\n***START: FULL LICENSE***\n"],
     ids=["both", "stars", "old", "licence"],
 )
 def test_gutenberg(head: str, foot: str) -> None:
@@ -161,7 +161,8 @@ def test_gutenberg(head: str, foot: str) -> None:
 
 
 def test_gutenberg_marks_of_transcribers() -> None:
-    credits = "\n\nProduced by A Volunteer and the Online\nDistributed Proofreading Team\n\n"
+    credits = "\n\n**The Project Gutenberg Etext of A Book**\n\n"
+    credits += "Produced by A Volunteer and the Online\nDistributed Proofreading Team\n\n"
     marked = BOOK.replace("dark", "[Illustration: a lamp] dark").replace("And so", "And [Pg 12] so {13}")
     edited = Gutenberg().edit(HEAD + credits + marked + FOOT)
     assert edited.text == BOOK.replace("dark", " dark")

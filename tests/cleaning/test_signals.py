@@ -62,6 +62,9 @@ def test_hand_worked() -> None:
 
 def test_punctuation_marks_are_words_when_asked_for() -> None:
     text = "I don't know -- 3.5 km, 1,000 m... (no)!"
+    assert split_words("see os.path.join(a) at 12:30 a/b, 'so' x-y", "punctuation") == [
+        "see", "os.path.join(a", ")", "at", "12:30", "a", "/", "b", ",", "'", "so", "'", "x", "-", "y",
+    ]  # fmt: skip
     assert split_words(text, "punctuation") == [
         "I", "don", "'t", "know", "--", "3.5", "km", ",", "1,000", "m", "...", "(", "no", ")", "!",
     ]  # fmt: skip

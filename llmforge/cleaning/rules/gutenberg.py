@@ -23,13 +23,15 @@ _HEAD_END = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _FOOT = re.compile(
-    r"^[ \t]*(?:\*{2,3}[ \t]*END OF (?:THIS|THE) PROJECT GUTENBERG|\*{0,3}[ \t]*End of (?:the |this )?Project Gutenberg"
+    r"^[ \t]*(?:\*{2,3}[ \t]*END OF (?:THIS|THE) PROJECT GUTENBERG"
+    r"|\*{0,3}[ \t]*(?:The )?End of (?:the |this )?Project Gutenberg"
     r"|\*{3}[ \t]*START: FULL LICENSE|<<THIS ELECTRONIC VERSION OF)",
     re.IGNORECASE | re.MULTILINE,
 )
 _CREDITS = re.compile(
-    r"(?:produced|prepared|transcribed|proofed|scanned|e-?text prepared"
-    r"|this e-?(?:text|book) was (?:produced|prepared))\b[^\n]{0,80}\b(?:by|from)\b",
+    r"\*{0,9}The Project Gutenberg E(?:text|book) of\b"
+    r"|(?:produced|prepared|transcribed|proofed|scanned|e-?text prepared"
+    r"|this e-?(?:text|book) was (?:produced|prepared|created))\b[^\n]{0,80}\b(?:by|from)\b",
     re.IGNORECASE,
 )
 _CREDIT_PARAGRAPHS = 3  # of those behind the head
@@ -42,7 +44,7 @@ class Gutenberg(Config):
     """Cuts what is no book out of a file of Project Gutenberg."""
 
     name: Literal["gutenberg"] = "gutenberg"
-    remove_credits: bool = Field(default=True, description="who transcribed the book, before its title")
+    remove_credits: bool = Field(default=True, description="who transcribed the book, and its title there")
     remove_page_marks: bool = Field(default=True, description="[Pg 12] and {12}")
     remove_illustrations: bool = Field(default=True, description="[Illustration: ...]")
 

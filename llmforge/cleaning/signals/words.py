@@ -1,9 +1,9 @@
 """A text as words, each a number in its vocabulary, and the shares of words that rules ask for.
 
 What counts as a word changes verdicts, so there are two readings. `whitespace`: what stands between white space, as
-Gopher, dolma and DCLM have it. `punctuation`: marks are words of their own and an apostrophe begins one ("don't." is
-"don", "'t", "."), which is close to the spaCy tokens that datatrove counts; there, as in datatrove, marks count in the
-ratios' denominators but not in the number of words.
+Gopher, dolma and DCLM have it. `punctuation`: marks before and behind a word are words of their own, and an apostrophe
+inside begins one ("don't." is "don", "'t", "."), which is close to the spaCy tokens that datatrove counts; there, as in
+datatrove, marks count in the ratios' denominators but not in the number of words.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ WORD_SIGNALS = (
     "newline_word_ratio",
 )
 
-_TOKENS = re.compile(r"\w+(?:[.,]\d+)*|['’]\w+|\.{2,}|-{2,}|[^\w\s]")
+# A word may hold marks inside that spaCy does not part it at ("os.path", "f(x"); runs of some marks are one word.
+_TOKENS = re.compile(
+    r"\w+(?:[.@&()\[\]{}#%$\\+*|;!?~^]+\w+|(?<=[0-9])[,:/](?=[0-9])\w+)*|(?<=\w)['’]\w+|\.{2,}|-+|~+|\|+|/+|\\+|\^+"
+    r"|[^\w\s]"
+)
 
 
 @dataclass(frozen=True, slots=True)
