@@ -1,10 +1,11 @@
 """Plants duplicates, passages and evaluation items into real text and counts what is found, and how fast.
 
-    python scripts/bench/dedup_planted.py --data FOLDER [--copies 4] [--parts near,substring,decontaminate] [--json FILE]
+    python scripts/bench/dedup_planted.py --data FOLDER [--copies 4] [--parts near,...] [--ngrams 4,5] [--json FILE]
 
-FOLDER holds books-train.jsonl, gsm8k-test.jsonl and core/*.jsonl. To have more text than the books, each further copy of
-them is written in another cipher of its letters: the same lengths and repetitions, other words. What is true is decided
-by a second measure of our own words: sets of runs of `re` words, in Python.
+FOLDER holds books-train.jsonl, gsm8k-test.jsonl and core/*.jsonl. To have more text than the books, each further copy
+of them is written in another cipher of its letters: the same lengths and repetitions, other words. What is true is
+decided by a second measure of our own words: sets of runs of `re` words, in Python. MB/s are of processor time, one
+process.
 """
 
 from __future__ import annotations
@@ -71,9 +72,9 @@ def planted(text: str, kind: str, chance: random.Random, vocabulary: list[str]) 
 
 
 def timed(size: int, work: Callable[[], object]) -> tuple[object, float]:
-    start = time.perf_counter()
+    start = time.process_time()
     result = work()
-    return result, size / (time.perf_counter() - start) / 1e6
+    return result, size / (time.process_time() - start) / 1e6
 
 
 def bench_near(texts: list[str], facts: dict[str, object]) -> None:
@@ -119,7 +120,8 @@ def bench_near(texts: list[str], facts: dict[str, object]) -> None:
     kept = find_exact_duplicates(keys, sizes)
     wanted = [pair for pair in pairs if pair[0] == "exact"]
     exact = sum(kept[copy] == kept[original] for _, original, copy in wanted)
-    print(f"  exact keys: {exact} of {len(wanted)} exact copies, {int((kept != np.arange(len(kept))).sum())} repeats in all")
+    repeats = int((kept != np.arange(len(kept))).sum())
+    print(f"  exact keys: {exact} of {len(wanted)} exact copies, {repeats} repeats in all")
     facts["near"] = {"table": table, "recall": found_of_true / true, "precision": right / len(dropped), "mb_s": both}
 
 
@@ -145,9 +147,7 @@ def bench_substring(texts: list[str], facts: dict[str, object]) -> None:
     flat = np.concatenate([*found, np.empty(0, dtype=ANCHOR)])
     counts = [len(one) for one in found]
     stay = np.ones(len(all_texts), dtype=bool)
-    repeated, find_rate = timed(
-        size, lambda: find_repeated_passages(flat, counts, stay, all_texts.__getitem__, chosen)
-    )
+    repeated, find_rate = timed(size, lambda: find_repeated_passages(flat, counts, stay, all_texts.__getitem__, chosen))
     long = [plant for plant in plants if len(words_of(plant[3])) >= chosen.min_words]
     hits = sum(
         any(cut[0] <= begin + 12 and cut[1] >= end - 12 for cut in repeated[number].cut) or repeated[number].drop
@@ -164,7 +164,9 @@ def bench_substring(texts: list[str], facts: dict[str, object]) -> None:
     both = 1 / (1 / anchor_rate + 1 / find_rate)
     print(f"substring: {size / 1e6:.0f} MB, {len(long)} planted, {len(flat) * 12 / size:.3f} bytes of anchors a byte")
     print(f"  MB/s: anchors {anchor_rate:.1f}, finding {find_rate:.0f}, the two {both:.1f}")
-    print(f"  found whole {hits} of {len(long)}; {passages} passages in {len(repeated)} documents, {wrong} not the same")
+    print(
+        f"  found whole {hits} of {len(long)}; {passages} passages in {len(repeated)} documents, {wrong} not the same"
+    )
     facts["substring"] = {"planted": len(long), "found": hits, "passages": passages, "wrong": wrong, "mb_s": both}
 
 
@@ -190,7 +192,8 @@ def bench_decontaminate(texts: list[str], data: Path, ngrams: list[int], facts: 
             at = host.find(" ", chance.randrange(len(host) - 100)) + 1
             plants.append((kind, number, f"{host[:at]}{change(items[number]['question'])} {host[at:]}"))
     size = sum(len(text.encode()) for text in clean)
-    sets = {"gsm8k": [str(data / "gsm8k-test.jsonl")], "gsm8k + core": [str(data / "gsm8k-test.jsonl"), str(data / "core")]}
+    gsm8k = str(data / "gsm8k-test.jsonl")
+    sets = {"gsm8k": [gsm8k], "gsm8k + core": [gsm8k, str(data / "core")]}
     for name, against in sets.items():
         for ngram in ngrams:
             chosen = DecontaminateSettings(against=against, ngram=ngram)
@@ -199,15 +202,19 @@ def bench_decontaminate(texts: list[str], data: Path, ngrams: list[int], facts: 
             hits, rate = timed(size, lambda step=step: [step(text) for text in clean])
             false = [(number, hit) for number, one in enumerate(hits) for hit in one]
             documents = len({number for number, _ in false})
-            print(f"decontaminate {name}, n = {ngram}: {index.items:,} items, {len(index.owners):,} parts, "
-                  f"{len(index.untold):,} too short; {rate:.1f} MB/s; hits in {documents} of {len(clean)} clean")
+            print(
+                f"decontaminate {name}, n = {ngram}: {index.items:,} items, {len(index.owners):,} parts, "
+                f"{len(index.untold):,} too short; {rate:.1f} MB/s; hits in {documents} of {len(clean)} clean"
+            )
             for number, hit in false[:3]:
                 print(f"    {number} {hit.items[0]} {hit.share:.2f} {hit.text[:90]!r}")
             table = {}
             for kind in kinds:
                 own = [(number, text) for label, number, text in plants if label == kind]
-                got = sum(any(f"gsm8k-test.jsonl:{number + 1}" in item for hit in step(text) for item in hit.items)
-                          for number, text in own)
+                got = sum(
+                    any(f"gsm8k-test.jsonl:{number + 1}" in item for hit in step(text) for item in hit.items)
+                    for number, text in own
+                )
                 table[kind] = got / len(own)
             print("    found", ", ".join(f"{kind} {share:.4f}" for kind, share in table.items()))
             facts[f"decontaminate {name} n={ngram}"] = {"found": table, "clean_hit": documents, "mb_s": rate}

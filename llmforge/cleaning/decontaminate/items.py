@@ -133,9 +133,7 @@ def build_index(settings: DecontaminateSettings) -> ItemIndex:
     return index
 
 
-def _indexed(
-    parts: list[Any], owners: list[list[str]], names: list[str], settings: DecontaminateSettings
-) -> ItemIndex:
+def _indexed(parts: list[Any], owners: list[list[str]], names: list[str], settings: DecontaminateSettings) -> ItemIndex:
     import numpy as np
 
     none = np.empty(0, dtype=np.uint64)
@@ -154,8 +152,9 @@ def _indexed(
     telling = np.zeros(int(starts[-1]), dtype=bool)
     for place in range(ngram):
         telling[starts[run_parts[tells]] + run_words[tells] + place] = True
-    enough = np.add.reduceat(telling, starts[:-1], dtype=np.int64) >= settings.min_words if parts else []
-    use = tells & np.asarray(enough, dtype=bool)[run_parts] if len(tells) else tells
+    told_words = np.add.reduceat(telling, starts[:-1], dtype=np.int64) if parts else np.zeros(0, dtype=np.int64)
+    enough = told_words >= settings.min_words
+    use = tells & enough[run_parts]
     hashes, run_parts, run_words = hashes[use], run_parts[use], run_words[use]
     told = {name for owner, good in zip(owners, enough, strict=True) if good for name in owner}
     untold = [name for name in names if name not in told]

@@ -60,7 +60,7 @@ def write_index(
 
     folder = Path(corpus) / FOLDER
     names = [name.encode("utf-8", "surrogatepass") for name in ids]
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "keys": np.asarray(keys, dtype=np.uint8).reshape(-1, KEY_BYTES),
         "sizes": np.asarray(sizes, dtype=np.uint64),
         "ids": np.frombuffer(b"".join(names), dtype=np.uint8),
@@ -119,9 +119,7 @@ def open_index(place: str, near: NearSettings | None) -> CorpusIndex:
     }
     if near is not None:
         shapes["signatures"] = ("uint32", (count, near.width))
-    arrays = {
-        name: _mapped(folder / FOLDER / f"{name}.npy", dtype, shape) for name, (dtype, shape) in shapes.items()
-    }
+    arrays = {name: _mapped(folder / FOLDER / f"{name}.npy", dtype, shape) for name, (dtype, shape) in shapes.items()}
     if count and int(arrays["id_ends"][-1]) != len(arrays["ids"]):
         raise DamagedError("does not fit id_ends.npy beside it", folder / FOLDER / "ids.npy", "clean that corpus again")
     return CorpusIndex(place, folder, arrays)

@@ -1,7 +1,7 @@
 """A text as numbers: its words, and the set of its runs of words, which near-duplicate similarity is measured on.
 
 A word is a run of letters and digits in lower case; punctuation, spacing and case make no difference. Characters of
-scripts without spaces (kana, Chinese, Korean: U+3000 to U+DFFF) are words each. A text of fewer words than a run has
+scripts without spaces (kana, Chinese, Korean: U+3000 to U+DFFF) begin a word each. A text of fewer words than a run has
 one run: all of it. A word's number is a polynomial of its bytes modulo 2**64 (Karp and Rabin 1987), mixed; NumPy sums
 it for all words of a piece at once, the powers counted from the piece's start and divided out word by word.
 """
@@ -226,7 +226,7 @@ def run_hashes(hashes: Hashes, words: int) -> Hashes:
 
 
 def flat_shingle_hashes(texts: Sequence[str], words: int) -> tuple[Hashes, Offsets]:
-    """All runs of so many words of many texts, repeated ones repeated: (hashes, (texts + 1,) where each text begins)."""
+    """All runs of so many words of many texts, also repeated ones: (hashes, (texts + 1,) where each text begins)."""
     import numpy as np
 
     hashes, starts = flat_word_hashes(texts)
