@@ -126,7 +126,8 @@ def bench_near(texts: list[str], facts: dict[str, object]) -> None:
 
 
 def bench_substring(texts: list[str], facts: dict[str, object]) -> None:
-    from llmforge.cleaning.dedup.substring import ANCHOR, SubstringSettings, anchors, find_repeated_passages
+    from llmforge.cleaning.dedup.anchors import ANCHOR, SubstringSettings, anchors
+    from llmforge.cleaning.dedup.substring import find_repeated_passages
 
     chance = random.Random(2)
     chosen = SubstringSettings()

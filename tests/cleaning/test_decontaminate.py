@@ -131,3 +131,15 @@ def test_it_does_not_depend_on_what_came_before(tmp_path: Path) -> None:
 def test_a_text_without_words_or_with_few_has_no_hit(tmp_path: Path) -> None:
     step = step_for(tmp_path, [{"q": " ".join(make(1, 30))}])
     assert step("") == step("...") == step("word1 word2") == []
+
+
+def test_one_word_again_and_again_is_done_in_little_time(tmp_path: Path) -> None:
+    step = step_for(tmp_path, [{"q": "spam " * 20 + " ".join(make(1, 30))}])
+    assert step("spam " * 50_000) == []
+    assert len(step("spam " * 300 + " ".join(make(1, 30)))) == 1
+
+
+def test_an_item_that_stands_there_many_times_is_found_each_time(tmp_path: Path) -> None:
+    words = make(1, 30)
+    text = " ".join(word for number in range(50) for word in [*make(100 + number, 40), *words])
+    assert len(step_for(tmp_path, [{"q": " ".join(words)}])(text)) == 50

@@ -41,7 +41,7 @@ def corpus(folder: Path, texts: dict[str, str], near: NearSettings | None = NEAR
 def test_new_documents_that_repeat_earlier_ones_name_them(tmp_path: Path) -> None:
     old = [make(seed) for seed in range(6)]
     one = corpus(tmp_path / "one", {f"old-{number}": old[number] for number in range(4)})
-    two = corpus(tmp_path / "two" / "corpus", {f"späte/{number}": old[number] for number in range(4, 6)})
+    corpus(tmp_path / "two" / "corpus", {f"späte/{number}": old[number] for number in range(4, 6)})
     new = [make(100), old[1].upper(), f"{old[5]} and some words more", old[2].replace(" ", "\n"), make(100) + " end"]
     with EarlierCorpora([open_index(one, NEAR), open_index(str(tmp_path / "two"), NEAR)]) as earlier:
         assert len(earlier) == 6

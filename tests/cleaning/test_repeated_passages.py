@@ -8,14 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmforge.cleaning.dedup.substring import (
-    ANCHOR,
-    Repeated,
-    SubstringSettings,
-    anchors,
-    find_repeated_passages,
-    without,
-)
+from llmforge.cleaning.dedup.anchors import ANCHOR, SubstringSettings, anchors
+from llmforge.cleaning.dedup.substring import Repeated, find_repeated_passages, without
 
 LEAST = 8
 CHOSEN = SubstringSettings(min_words=LEAST, min_remaining=0)

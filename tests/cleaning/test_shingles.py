@@ -21,12 +21,12 @@ from llmforge.cleaning.dedup.shingles import (
 PARTS = "[\x00-/:-@\\[-`{-\x7f\u00a0-\u00bf\u2000-\u206f\u3000-\u3003\u3008-\u3020\uff01-\uff0f\ufeff]"
 OTHER = f"(?:(?![\u3000-\udfff])(?!{PARTS}).)"
 WORD = re.compile(f"[\u3000-\udfff]{OTHER}*|{OTHER}+", re.S)
-TEXT = st.text(
-    st.sampled_from(
-        "aAbZ09 _-.\n\u00c9\u00e9\u00df\u0130\u03a3\u03c3\u2019\u2014\u20ac\u212a\u2160\u6f22\u3042\uac00\u3001\uff01\ufeff\u00b5\U0001f600"
-    ),
-    max_size=60,
+ASCII, ACCENTS, MARKS = (
+    "aAbZ09 _-.\n",
+    "\u00c9\u00e9\u00df\u0130\u03a3\u03c3\u00b5",
+    "\u2019\u2014\u20ac\u3001\uff01\ufeff",
 )
+TEXT = st.text(st.sampled_from(ASCII + ACCENTS + MARKS + "\u212a\u2160\u6f22\u3042\uac00\U0001f600"), max_size=60)
 
 
 def lower(character: str) -> str:
@@ -70,9 +70,9 @@ def test_many_texts_at_once_give_what_each_gives_alone(texts: list[str], piece: 
 
 
 def test_a_text_in_pieces_has_the_same_words() -> None:
-    words = [f"w{number}\u00e9" for number in range(40_000)]
+    words = [f"w{number}\u00e9" for number in range(12_000)]
     text = " ".join(words)
-    assert len(text.encode()) > 4 * shingles._PIECE
+    assert len(text.encode()) > shingles._PIECE
     alone = np.concatenate([word_hashes(word) for word in words])
     assert np.array_equal(word_hashes(text), alone)
     _, begins, ends = word_spans(text)

@@ -24,7 +24,7 @@ class DecontaminateSettings(Config):
     fields: list[str] | None = Field(default=None, min_length=1, description="fields to look for; null: all with text")
     ngram: int = Field(default=5, ge=2, le=50, description="words in a row that point to an item; fewer find more")
     min_words: int = Field(default=8, ge=2, le=64, description="words of an item found, at least")
-    min_share: float = Field(default=0.7, gt=0, le=1, description="share of a part's words found, in their order")
+    min_share: float = Field(default=0.8, gt=0, le=1, description="share of a part's words found, in their order")
     max_parts: int = Field(default=10, ge=1, description="runs of words in more different parts than this do not tell")
     action: Literal["drop_document", "cut"] = Field(
         default="drop_document", description="drop documents that hold an item, or cut the item out"
