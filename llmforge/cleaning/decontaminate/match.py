@@ -112,7 +112,7 @@ class Decontaminate:
                 both = row & mask
                 row = ((row + both) | (row - both)) & full
         common = count - row.bit_count()
-        if common < self._settings.min_words or common < self._settings.min_share * count:
+        if common < self._settings.min_share * count:
             return None
         first, end = self._span(place.part, window)
         return begin + first, begin + end, common / count

@@ -113,16 +113,17 @@ def _band_keys(parts: Sequence[Signatures], bands: range, rows: int) -> tuple[An
     return keys, has_words
 
 
-def _bucket_members(parts: Sequence[Signatures], new: int, settings: NearSettings) -> Iterator[tuple[Any, Any]]:
+def _bucket_members(parts: Sequence[Signatures], staying: Any, settings: NearSettings) -> Iterator[tuple[Any, Any]]:
     """For each band: (document numbers, bucket numbers) where several share the band's hashes, one of them new."""
     import numpy as np
 
-    count = sum(map(len, parts))
+    count, new = sum(map(len, parts)), len(staying)
     at_once = max(1, _KEY_BYTES // (8 * max(1, count)))
     buckets = 0
     for first in range(0, settings.bands, at_once):
         bands = range(first, min(first + at_once, settings.bands))
         all_keys, has_words = _band_keys(parts, bands, settings.rows)
+        has_words[:new] &= staying
         numbers = np.flatnonzero(has_words)
         for keys in all_keys:
             keys = keys[numbers]
@@ -194,6 +195,7 @@ def find_near_duplicates(
     read: Callable[[int], str],
     settings: NearSettings,
     earlier: Earlier | None = None,
+    staying: Any = None,
 ) -> dict[int, NearDuplicate]:
     """The documents to drop, by number.
 
@@ -203,12 +205,14 @@ def find_near_duplicates(
         read: gives a document's text by its number.
         settings: when two documents are similar.
         earlier: documents that stay in any case; the j-th of them is called number documents + j.
+        staying: (documents,) True for those that were not dropped before; None: all.
     """
     import numpy as np
 
     new = len(found)
+    stay = np.ones(new, dtype=bool) if staying is None else np.asarray(staying, dtype=bool)
     parts = [found, *(earlier.signatures if earlier is not None else ())]
-    members = list(_bucket_members(parts, new, settings))
+    members = list(_bucket_members(parts, stay, settings))
     documents = np.concatenate([pair[0] for pair in members])
     buckets = np.concatenate([pair[1] for pair in members])
     if not len(documents):
