@@ -11,6 +11,7 @@ import pytest
 from llmforge.cleaning.decontaminate.items import build_index
 from llmforge.cleaning.decontaminate.match import Decontaminate, Hit, by_item, spans_to_cut
 from llmforge.cleaning.decontaminate.settings import DecontaminateSettings
+from llmforge.cleaning.dedup.shingles import word_hashes
 from llmforge.cleaning.dedup.substring import without
 from llmforge.errors import DataError
 
@@ -125,6 +126,7 @@ def test_it_does_not_depend_on_what_came_before(tmp_path: Path) -> None:
     texts = [" ".join([*make(100 + seed, 50), question]) for seed, question in enumerate(questions)]
     items: list[dict[str, object]] = [{"q": question} for question in questions]
     one, two = step_for(tmp_path, items), step_for(tmp_path, items)
+    assert [one(text, word_hashes(text)) for text in texts] == [one(text) for text in texts]
     assert [one(text) for text in texts] == [two(text) for text in reversed(texts)][::-1]
 
 

@@ -63,7 +63,7 @@ def test_many_texts_at_once_give_what_each_gives_alone(texts: list[str], piece: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shingles, "_PIECE", piece)
         hashes, offsets = flat_word_hashes(texts)
-        runs, starts = flat_shingle_hashes(texts, 3)
+        runs, starts = flat_shingle_hashes(hashes, offsets, 3)
         for number, text in enumerate(texts):
             assert np.array_equal(hashes[offsets[number] : offsets[number + 1]], word_hashes(text))
             assert np.array_equal(np.unique(runs[starts[number] : starts[number + 1]]), shingle_hashes(text, 3))

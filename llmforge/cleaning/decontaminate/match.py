@@ -53,9 +53,9 @@ class Decontaminate:
         self._index, self._settings = index, settings
         self._masks = lru_cache(_CACHE_PARTS)(self._masks_of)
 
-    def __call__(self, text: str) -> list[Hit]:
-        """The hits in the order of the text; none for a clean one."""
-        words = word_hashes(text)
+    def __call__(self, text: str, words: Any = None) -> list[Hit]:
+        """The hits in the order of the text; none for a clean one. `words`: its `word_hashes`, when they are known."""
+        words = word_hashes(text) if words is None else words
         found = []
         for place in self._places(words):
             match = self._aligned(place, words)

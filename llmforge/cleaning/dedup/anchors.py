@@ -59,9 +59,13 @@ def anchors(text: str, settings: SubstringSettings) -> NDArray[np.void]:
 
     Of a run of equal hashes side by side (one word again and again) the first and the last are taken.
     """
+    return anchors_of_words(word_hashes(text), settings)
+
+
+def anchors_of_words(words: NDArray[np.uint64], settings: SubstringSettings) -> NDArray[np.void]:
+    """The `anchors` of a text whose words are known, as `word_hashes` gives them."""
     import numpy as np
 
-    words = word_hashes(text)
     if len(words) < settings.min_words:
         return np.empty(0, dtype=ANCHOR)
     grams = run_hashes(words, settings.gram)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import Field
 
-from llmforge.cleaning.dedup.shingles import flat_shingle_hashes, jaccard, shingle_hashes
+from llmforge.cleaning.dedup.shingles import flat_shingle_hashes, flat_word_hashes, jaccard, shingle_hashes
 from llmforge.config.schema import Config
 
 if TYPE_CHECKING:
@@ -81,17 +81,22 @@ class Earlier(Protocol):
 
 def signatures(texts: Sequence[str], settings: NearSettings) -> Signatures:
     """MinHash signatures, one row a text, (texts, bands * rows); of a text without words all the largest number."""
+    return signatures_of_words(*flat_word_hashes(texts), settings)
+
+
+def signatures_of_words(hashes: NDArray[np.uint64], starts: NDArray[np.int64], settings: NearSettings) -> Signatures:
+    """The `signatures` of texts whose words are known, as `flat_word_hashes` gives them."""
     import numpy as np
     from rensa import RMinHash
 
-    width = settings.width
-    if not texts:
+    width, count = settings.width, len(starts) - 1
+    if not count:
         return np.empty((0, width), dtype=np.uint32)
-    runs, offsets = flat_shingle_hashes(texts, settings.ngram)
+    runs, offsets = flat_shingle_hashes(hashes, starts, settings.ngram)
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(runs, offsets.astype(np.uint64), width, SEED)
     # Half the time of np.array over the rows.
-    found = np.fromiter(chain.from_iterable(matrix.to_rows()), dtype=np.uint32, count=len(texts) * width)
-    return found.reshape(len(texts), width)
+    found = np.fromiter(chain.from_iterable(matrix.to_rows()), dtype=np.uint32, count=count * width)
+    return found.reshape(count, width)
 
 
 def _band_keys(parts: Sequence[Signatures], bands: range, rows: int) -> tuple[Any, Any]:

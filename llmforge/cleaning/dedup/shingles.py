@@ -225,14 +225,16 @@ def run_hashes(hashes: Hashes, words: int) -> Hashes:
     return runs
 
 
-def flat_shingle_hashes(texts: Sequence[str], words: int) -> tuple[Hashes, Offsets]:
-    """All runs of so many words of many texts, also repeated ones: (hashes, (texts + 1,) where each text begins)."""
+def flat_shingle_hashes(hashes: Hashes, starts: Offsets, words: int) -> tuple[Hashes, Offsets]:
+    """All runs of so many words of many texts, also repeated ones: (hashes, (texts + 1,) where each text begins).
+
+    `hashes` and `starts` are those of `flat_word_hashes`.
+    """
     import numpy as np
 
-    hashes, starts = flat_word_hashes(texts)
     lengths = np.diff(starts)
     counts = np.where(lengths >= words, lengths - words + 1, np.minimum(lengths, 1))
-    offsets = np.zeros(len(texts) + 1, dtype=np.int64)
+    offsets = np.zeros(len(starts), dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
     runs = run_hashes(hashes, words)
     # A run's place among all minus its place in its own text's runs: how far the text's runs move to the front.

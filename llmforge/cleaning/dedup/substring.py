@@ -4,7 +4,7 @@ A passage is a run of at least `min_words` words (as shingles.py has them) that 
 earlier one. Two documents that share an anchor (anchors.py) are compared from it to both sides.
 
 Memory: an anchor takes 12 bytes and of 50 words there is one in 13, so the anchors of 1 GB of English text are about
-150 MB, which may lie in a mapped file. They are sorted in parts of 64 MB; beside a part, 4 bytes for each anchor and 24
+160 MB, which may lie in a mapped file. They are sorted in parts of 64 MB; beside a part, 4 bytes for each anchor and 24
 for each that two documents share are held, and the words of the documents that were compared last.
 """
 
