@@ -113,16 +113,9 @@ def _near(
 
     if settings.near is None:
         return {}
-    count = len(documents)
-    alone = np.arange(count) if kept is None else np.flatnonzero(kept == np.arange(count))
-    signatures = documents.signatures()
-    chosen = signatures if len(alone) == count else signatures[alone]
-    same = find_near_duplicates(chosen, ranks[alone], lambda place: read(int(alone[place])), settings.near, earlier)
-
-    def number(place: int) -> int:
-        return int(alone[place]) if place < len(alone) else count + place - len(alone)
-
-    return {number(place): (number(match.kept), match.similarity) for place, match in same.items()}
+    staying = None if kept is None else kept == np.arange(len(documents))
+    same = find_near_duplicates(documents.signatures(), ranks, read, settings.near, earlier, staying)
+    return {number: (match.kept, match.similarity) for number, match in same.items()}
 
 
 def _passages(documents: Survivors, settings: DedupSettings, found: Duplicates, read: Read) -> None:

@@ -100,7 +100,7 @@ class Survivors:
         """The anchors of all documents, one behind the other, mapped from the file."""
         import numpy as np
 
-        from llmforge.cleaning.dedup.substring import ANCHOR
+        from llmforge.cleaning.dedup.anchors import ANCHOR
 
         count = sum(self.num_anchors)
         return np.memmap(self._anchor_path, dtype=ANCHOR, mode="r", shape=(count,)) if count else np.empty(0, ANCHOR)

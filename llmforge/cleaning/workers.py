@@ -52,10 +52,9 @@ class PieceCleaner:
 
         sizes = [num_bytes(document.text) for document in documents]
         seen = self._chain.examine_all([document.text for document in documents])
-        signatures = self._signatures([one.text for one in seen])
-        for document, size, one, signature in zip(documents, sizes, seen, signatures, strict=True):
+        traces = self._traces([one.text for one in seen])
+        for document, size, one, (signature, anchors, count) in zip(documents, sizes, seen, traces, strict=True):
             document.text = one.text
-            anchors, count = self._anchors(one.text)
             yield Measured(
                 document,
                 size,
@@ -73,20 +72,25 @@ class PieceCleaner:
                 num_anchors=count,
             )
 
-    def _signatures(self, texts: Sequence[str]) -> list[bytes]:
-        if self._near is None:
-            return [b""] * len(texts)
-        from llmforge.cleaning.dedup.near import signatures
+    def _traces(self, texts: Sequence[str]) -> Iterator[tuple[bytes, bytes, int]]:
+        """For each text its signature, its anchors and how many these are, of words that are numbered once."""
+        near, substring = self._near, self._substring
+        if near is None and substring is None:
+            yield from ((b"", b"", 0) for _ in texts)
+            return
+        from llmforge.cleaning.dedup.anchors import anchors_of_words
+        from llmforge.cleaning.dedup.near import signatures_of_words
+        from llmforge.cleaning.dedup.shingles import flat_word_hashes
 
-        return [row.tobytes() for row in signatures(texts, self._near)]
-
-    def _anchors(self, text: str) -> tuple[bytes, int]:
-        if self._substring is None:
-            return b"", 0
-        from llmforge.cleaning.dedup.substring import anchors
-
-        found = anchors(text, self._substring)
-        return found.tobytes(), len(found)
+        words, starts = flat_word_hashes(texts)
+        rows = signatures_of_words(words, starts, near) if near is not None else None
+        for place in range(len(texts)):
+            signature = rows[place].tobytes() if rows is not None else b""
+            if substring is None:
+                yield signature, b"", 0
+                continue
+            found = anchors_of_words(words[starts[place] : starts[place + 1]], substring)
+            yield signature, found.tobytes(), len(found)
 
 
 _cleaner: PieceCleaner | None = None  # one in each worker process

@@ -5,17 +5,13 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmforge.cleaning.dedup.substring import (
-    ANCHOR,
-    Repeated,
-    SubstringSettings,
-    anchors,
-    find_repeated_passages,
-    without,
-)
+from llmforge.cleaning.dedup import substring
+from llmforge.cleaning.dedup.anchors import ANCHOR, SubstringSettings, anchors
+from llmforge.cleaning.dedup.substring import Repeated, find_repeated_passages, without
 
 LEAST = 8
 CHOSEN = SubstringSettings(min_words=LEAST, min_remaining=0)
@@ -142,6 +138,13 @@ def test_drop_document_cuts_nothing() -> None:
 def test_documents_that_were_dropped_before_take_no_part() -> None:
     first = sentence(1, 60)
     assert find([first, first], SubstringSettings(), staying=[False, True]) == {}
+
+
+def test_sorting_in_several_parts_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [" ".join(words) for words in pasted(5, 40)]
+    whole = find(texts, CHOSEN)
+    monkeypatch.setattr(substring, "_PART_BYTES", 64)
+    assert find(texts, CHOSEN) == whole != {}
 
 
 def test_one_word_again_and_again_costs_little() -> None:

@@ -2,7 +2,7 @@
 
 One raw row, of any names: {"question": "Janet's ducks lay 16 eggs per day. ...", "answer": "... #### 18"}
 
-Memory: 8 bytes a word, 24 a run of words and 16 bits of filter a run: about 34 bytes a word of the evaluation files,
+Memory: 9 bytes a word, 16 a run of words and 16 to 32 of filter a run: about 50 bytes a word of the evaluation files,
 in each process.
 """
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 PART_WORDS = 64  # a longer field is looked for in pieces, so that a copy of a piece of it is found too
 _MIX = 0x94D049BB133111EB
-_FILTER_BITS_PER_RUN = 16
+_FILTER_SLOTS_PER_RUN = 16
+_CHANGED = 0.15  # share of a part's words that may be changed before fewer runs than `least_runs` are left
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class ItemIndex:
 
     words: (words,) uint64, the parts one behind the other; telling: (words,) bool; starts: (parts + 1,) int64.
     run_hashes: (runs,) uint64, sorted; run_parts and run_words: (runs,) int32, the part and the place in it.
+    least_runs: (parts,) int64, how many of its runs point to a part where it is looked at more closely.
     filter: (a power of two,) bool, True at the low bits of each run's hash.
     owners: for each part, the items that have it, as "file:row".
     untold: the items that have no part with enough telling words.
@@ -44,6 +46,7 @@ class ItemIndex:
     run_hashes: NDArray[np.uint64]
     run_parts: NDArray[np.int32]
     run_words: NDArray[np.int32]
+    least_runs: NDArray[np.int64]
     filter: NDArray[np.bool_]
     owners: list[tuple[str, ...]]
     untold: list[str]
@@ -152,14 +155,18 @@ def _indexed(parts: list[Any], owners: list[list[str]], names: list[str], settin
     telling = np.zeros(int(starts[-1]), dtype=bool)
     for place in range(ngram):
         telling[starts[run_parts[tells]] + run_words[tells] + place] = True
-    enough = np.add.reduceat(telling, starts[:-1], dtype=np.int64) >= settings.min_words if parts else []
-    use = tells & np.asarray(enough, dtype=bool)[run_parts] if len(tells) else tells
+    told_words = np.add.reduceat(telling, starts[:-1], dtype=np.int64) if parts else np.zeros(0, dtype=np.int64)
+    enough = told_words >= settings.min_words
+    use = tells & enough[run_parts] & is_new_part  # of a run that a part has again the first place will do
     hashes, run_parts, run_words = hashes[use], run_parts[use], run_words[use]
     told = {name for owner, good in zip(owners, enough, strict=True) if good for name in owner}
     untold = [name for name in names if name not in told]
-    bits = 1 << max(10, (len(hashes) * _FILTER_BITS_PER_RUN).bit_length())
+    bits = 1 << max(10, (len(hashes) * _FILTER_SLOTS_PER_RUN).bit_length())
     mask = np.zeros(bits, dtype=bool)
+    # A change takes `ngram` runs at most (Ukkonen 1992, the q-gram lemma); half of what is left then has to be there.
+    left = np.bincount(run_parts, minlength=len(parts)) - ngram * np.ceil(_CHANGED * np.diff(starts)).astype(np.int64)
+    least = np.maximum(1, left // 2)
     mask[(hashes & np.uint64(bits - 1)).astype(np.int64)] = True
     words = np.concatenate([none, *parts])
     by_part = [tuple(owner) for owner in owners]
-    return ItemIndex(words, telling, starts, hashes, run_parts, run_words, mask, by_part, untold, len(names))
+    return ItemIndex(words, telling, starts, hashes, run_parts, run_words, least, mask, by_part, untold, len(names))

@@ -19,6 +19,7 @@ from llmforge.cleaning.decontaminate.settings import DecontaminateSettings
 from llmforge.cleaning.dedup.shingles import word_hashes, word_spans
 
 _CACHE_PARTS = 4096
+_MAX_SPREAD = 64  # words between the begins that are tried as one place
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,9 @@ class Decontaminate:
         self._index, self._settings = index, settings
         self._masks = lru_cache(_CACHE_PARTS)(self._masks_of)
 
-    def __call__(self, text: str) -> list[Hit]:
-        """The hits in the order of the text; none for a clean one."""
-        words = word_hashes(text)
+    def __call__(self, text: str, words: Any = None) -> list[Hit]:
+        """The hits in the order of the text; none for a clean one. `words`: its `word_hashes`, when they are known."""
+        words = word_hashes(text) if words is None else words
         found = []
         for place in self._places(words):
             match = self._aligned(place, words)
@@ -72,6 +73,7 @@ class Decontaminate:
         if not len(at):
             return
         left = np.searchsorted(index.run_hashes, runs[at], side="left")
+        at, left = at[there := index.run_hashes.take(left, mode="clip") == runs[at]], left[there]
         counts = np.searchsorted(index.run_hashes, runs[at], side="right") - left
         pairs = np.repeat(left, counts) + np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         if not len(pairs):
@@ -80,9 +82,11 @@ class Decontaminate:
         begins = np.repeat(at, counts) - index.run_words[pairs]
         order = np.lexsort((begins, parts))
         parts, begins = parts[order], begins[order]
-        parted = (np.diff(parts) != 0) | (np.diff(begins) > 2)
-        edges = np.concatenate(([0], np.flatnonzero(parted) + 1, [len(parts)])).tolist()
-        for first, end in zip(edges, edges[1:], strict=False):
+        # The spread is bounded, or a text of one word again and again would be one place for all of it.
+        parted = (np.diff(parts) != 0) | (np.diff(begins) > 2) | (np.diff(begins // _MAX_SPREAD) != 0)
+        edges = np.concatenate(([0], np.flatnonzero(parted) + 1, [len(parts)]))
+        enough = np.diff(edges) >= index.least_runs[parts[edges[:-1]]]
+        for first, end in zip(edges[:-1][enough].tolist(), edges[1:][enough].tolist(), strict=True):
             yield _Place(int(parts[first]), int(begins[first]), int(begins[end - 1]))
 
     def _masks_of(self, part: int) -> tuple[dict[int, int], int, int]:
@@ -108,7 +112,7 @@ class Decontaminate:
                 both = row & mask
                 row = ((row + both) | (row - both)) & full
         common = count - row.bit_count()
-        if common < self._settings.min_words or common < self._settings.min_share * count:
+        if common < self._settings.min_share * count:
             return None
         first, end = self._span(place.part, window)
         return begin + first, begin + end, common / count
@@ -121,15 +125,16 @@ class Decontaminate:
         return blocks[0].a, blocks[-1].a + blocks[-1].size
 
     def _hits(self, text: str, found: list[tuple[int, int, int, float]]) -> list[Hit]:
+        """The hits of (part, first word, end, share); of overlapping ones of one part, the one with the most of it."""
         _, starts, ends = word_spans(text)
-        best: dict[tuple[int, int], tuple[int, int, int, float]] = {}
-        for part, first, end, share in found:
-            # Two alignments of one part that overlap are one hit.
-            same = next((key for key in best if key[0] == part and best[key][1] < end and first < best[key][2]), None)
-            if same is None or share > best[same][3]:
-                best[same or (part, first)] = (part, first, end, share)
+        best: list[tuple[int, int, int, float]] = []
+        for one in sorted(found):
+            if best and best[-1][0] == one[0] and one[1] < best[-1][2]:
+                best[-1] = max(best[-1], one, key=lambda hit: hit[3])
+            else:
+                best.append(one)
         hits = []
-        for part, first, end, share in sorted(best.values(), key=lambda one: (one[1], one[2], one[0])):
+        for part, first, end, share in sorted(best, key=lambda hit: (hit[1], hit[2], hit[0])):
             begin, stop = int(starts[first]), int(ends[end - 1])
             hits.append(Hit(self._index.owners[part], begin, stop, share, text[begin:stop]))
         return hits

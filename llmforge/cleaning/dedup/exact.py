@@ -11,9 +11,7 @@ if TYPE_CHECKING:
 KEY_BYTES = 16
 _CONTROLS = bytes(range(0x21))  # ASCII white space, and what no text shows
 # What str.isspace() counts as white space beyond ASCII.
-_WIDE_SPACE = (
-    "\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
-)
+_WIDE_SPACE = "\x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 _SHORT = 2048  # bytes, below which calling NumPy costs more than it saves
 
 

@@ -60,7 +60,7 @@ def write_index(
 
     folder = Path(corpus) / FOLDER
     names = [name.encode("utf-8", "surrogatepass") for name in ids]
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "keys": np.asarray(keys, dtype=np.uint8).reshape(-1, KEY_BYTES),
         "sizes": np.asarray(sizes, dtype=np.uint64),
         "ids": np.frombuffer(b"".join(names), dtype=np.uint8),

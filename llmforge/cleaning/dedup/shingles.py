@@ -1,7 +1,7 @@
 """A text as numbers: its words, and the set of its runs of words, which near-duplicate similarity is measured on.
 
 A word is a run of letters and digits in lower case; punctuation, spacing and case make no difference. Characters of
-scripts without spaces (kana, Chinese, Korean: U+3000 to U+DFFF) are words each. A text of fewer words than a run has
+scripts without spaces (kana, Chinese, Korean: U+3000 to U+DFFF) begin a word each. A text of fewer words than a run has
 one run: all of it. A word's number is a polynomial of its bytes modulo 2**64 (Karp and Rabin 1987), mixed; NumPy sums
 it for all words of a piece at once, the powers counted from the piece's start and divided out word by word.
 """
@@ -225,14 +225,16 @@ def run_hashes(hashes: Hashes, words: int) -> Hashes:
     return runs
 
 
-def flat_shingle_hashes(texts: Sequence[str], words: int) -> tuple[Hashes, Offsets]:
-    """All runs of so many words of many texts, repeated ones repeated: (hashes, (texts + 1,) where each text begins)."""
+def flat_shingle_hashes(hashes: Hashes, starts: Offsets, words: int) -> tuple[Hashes, Offsets]:
+    """All runs of so many words of many texts, also repeated ones: (hashes, (texts + 1,) where each text begins).
+
+    `hashes` and `starts` are those of `flat_word_hashes`.
+    """
     import numpy as np
 
-    hashes, starts = flat_word_hashes(texts)
     lengths = np.diff(starts)
     counts = np.where(lengths >= words, lengths - words + 1, np.minimum(lengths, 1))
-    offsets = np.zeros(len(texts) + 1, dtype=np.int64)
+    offsets = np.zeros(len(starts), dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
     runs = run_hashes(hashes, words)
     # A run's place among all minus its place in its own text's runs: how far the text's runs move to the front.
