@@ -33,7 +33,7 @@ Point = tuple[str, Callable[[str, dict[str, Any]], dict[str, float]]]
 
 
 def _spacy_words(text: str, theirs: dict[str, Any]) -> dict[str, float]:
-    words = number_words(theirs["words"])
+    words = number_words([theirs["words"]])
     found = word_signals(text, words, "punctuation") | run_signals(text, words, (*TOP_SIZES, *DUPLICATE_SIZES))
     return found | {of_kind(name, "punctuation"): value for name, value in found.items()}
 

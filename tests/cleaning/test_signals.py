@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmforge.cleaning.rules.fineweb import FineWeb
+from llmforge.cleaning.rules.gopher_quality import GopherQuality
+from llmforge.cleaning.rules.gopher_repetition import GopherRepetition
+from llmforge.cleaning.rules.threshold import Bounds
 from llmforge.cleaning.signals.characters import (
     alphabetic_ratio,
     alphanumeric_ratio,
@@ -23,13 +28,17 @@ from llmforge.cleaning.signals.lines import line_signals, part_signals
 from llmforge.cleaning.signals.links import without_links
 from llmforge.cleaning.signals.measure import Meter
 from llmforge.cleaning.signals.repetition import DUPLICATE_SIZES, MAX_WORDS, TOP_SIZES, run_signal, run_signals
-from llmforge.cleaning.signals.words import WordKind, number_words, split_words, word_signals
+from llmforge.cleaning.signals.words import WordKind, number_words, split_words, word_signals, words_of
 
 BOOKS = Path(__file__).resolve().parents[3] / "shared" / "data" / "books-valid.jsonl"
 
 
 def shares(text: str, kind: WordKind = "whitespace") -> dict[str, float]:
-    return word_signals(text, number_words(split_words(text, kind)), kind)
+    return word_signals(text, words_of(text, kind), kind)
+
+
+def signals_of_default_rules() -> set[str]:
+    return Bounds([GopherQuality(), GopherRepetition(), FineWeb()]).signals
 
 
 def test_hand_worked() -> None:
@@ -79,7 +88,7 @@ def test_empty_text_has_no_ratio() -> None:
         assert set(shares("", kind).values()) == {0}
     assert set(line_signals("", [30]).values()) == {0}
     assert set(part_signals("").values()) == {0}
-    assert set(run_signals("", number_words([]), TOP_SIZES).values()) == {0}
+    assert set(run_signals("", number_words([[]]), TOP_SIZES).values()) == {0}
     assert count_sentences("") == 0 and alphanumeric_ratio("") == 0.0
 
 
@@ -100,6 +109,28 @@ def test_words_of_white_space_are_those_of_split(text: str) -> None:
     lettered = sum(any(map(str.isalpha, word)) for word in words)
     assert found["alpha_word_ratio"] == lettered / max(len(words), 1)
     assert "".join(split_words(text, "punctuation")) == "".join(words)  # nothing lost between the two readings
+
+
+@given(st.text(alphabet="ab.'-(\u2003\n ", max_size=60), st.integers(1, 12))
+def test_a_text_in_pieces_has_the_same_words(text: str, size: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("llmforge.cleaning.signals.words.PIECE", size)
+        for kind in ("whitespace", "punctuation"):
+            pieces, whole = words_of(text, kind), number_words([split_words(text, kind)])
+            assert pieces.places == whole.places
+            assert pieces.numbers.tolist() == whole.numbers.tolist()
+            assert pieces.lengths.tolist() == whole.lengths.tolist()
+
+
+def test_memory_of_a_huge_text_is_bounded() -> None:
+    text = "the quick brown fox jumps over it. " * 300_000  # 10 MB, two million words
+    meter = Meter(signals_of_default_rules())
+    meter.measure("warm up", "warm up")
+    tracemalloc.start()
+    meter.measure(text, text)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * len(text)  # 5.5 when written; a list of all words alone is 11
 
 
 @given(st.text(max_size=100))
@@ -201,7 +232,7 @@ def plain_duplicates(words: list[str], size: int) -> int:
 
 def check_runs(text: str) -> None:
     words = text.split()
-    found = run_signals(text, number_words(words), (*TOP_SIZES, *DUPLICATE_SIZES))
+    found = run_signals(text, number_words([words]), (*TOP_SIZES, *DUPLICATE_SIZES))
     length = max(len(text), 1)
     for size in TOP_SIZES:
         assert found[run_signal(size)] == plain_top(words, size) / length
@@ -216,7 +247,7 @@ def test_runs_equal_the_plain_definition(words: list[str]) -> None:
 
 
 def test_sizes_that_are_not_asked_for_change_nothing() -> None:
-    words = number_words(("a b c d e f g " * 5).split())
+    words = number_words([("a b c d e f g " * 5).split()])
     everything = run_signals("a b c d e f g " * 5, words, (*TOP_SIZES, *DUPLICATE_SIZES))
     assert run_signals("a b c d e f g " * 5, words, (3, 7)) == {
         name: everything[name] for name in (run_signal(3), run_signal(7))
@@ -225,7 +256,7 @@ def test_sizes_that_are_not_asked_for_change_nothing() -> None:
 
 def test_runs_are_looked_for_in_the_first_words_only() -> None:
     words = [f"{number}" for number in range(MAX_WORDS)] + ["1", "2", "3"]
-    assert set(run_signals(" ".join(words), number_words(words), (2, 3)).values()) == {0.0}
+    assert set(run_signals(" ".join(words), number_words([words]), (2, 3)).values()) == {0.0}
 
 
 @pytest.mark.skipif(not BOOKS.exists(), reason="needs ../shared/data/books-valid.jsonl")

@@ -14,7 +14,7 @@ from llmforge.cleaning.signals.characters import CHARACTER_SIGNALS, ENCODED_SIGN
 from llmforge.cleaning.signals.lines import LINE_SIGNALS, PART_SIGNALS, SHORT_LINE_RATIO, line_signals, part_signals
 from llmforge.cleaning.signals.links import without_links
 from llmforge.cleaning.signals.repetition import DUPLICATE_SIZES, TOP_SIZES, run_signal, run_signals
-from llmforge.cleaning.signals.words import WORD_SIGNALS, WordKind, number_words, split_words, word_signals
+from llmforge.cleaning.signals.words import WORD_SIGNALS, WordKind, word_signals, words_of
 
 CHARACTERS, CHARACTERS_BEFORE = "num_characters", "num_characters_before"
 REMOVED_WORDS, REMOVED_LINES = "removed_word_ratio", "removed_line_ratio"
@@ -75,7 +75,7 @@ class Meter:
         """The signals of a text that was `before` until edits removed something (the same text when none did)."""
         found = self._removed(text, before)
         for kind, shares, sizes in self._kinds:
-            words = number_words(split_words(text, kind))
+            words = words_of(text, kind)
             own = word_signals(text, words, kind) if shares else {}
             if sizes:
                 own |= run_signals(text, words, sizes)

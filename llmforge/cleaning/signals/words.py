@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -31,6 +32,8 @@ WORD_SIGNALS = (
     "newline_word_ratio",
 )
 
+PIECE = 1 << 20  # characters
+_SPACE = re.compile(r"\s")
 # A word may hold marks inside that spaCy does not part it at ("os.path", "f(x"); runs of some marks are one word.
 _TOKENS = re.compile(
     r"\w+(?:[.@&()\[\]{}#%$\\+*|;!?~^]+\w+|(?<=[0-9])[,:/](?=[0-9])\w+)*|(?<=\w)['’]\w+|\.{2,}|-+|~+|\|+|/+|\\+|\^+"
@@ -52,15 +55,33 @@ def split_words(text: str, kind: WordKind) -> list[str]:
     return text.split() if kind == "whitespace" else _TOKENS.findall(text)
 
 
-def number_words(words: list[str]) -> Words:
-    """Equal words get equal numbers, counted from 0 in the order of their first coming."""
+def number_words(parts: Iterable[list[str]]) -> Words:
+    """The words of the parts in order; equal words get equal numbers, from 0 in the order of their first coming."""
     import numpy as np
 
     places: defaultdict[str, int] = defaultdict()
     places.default_factory = places.__len__
-    numbers = np.fromiter(map(places.__getitem__, words), np.int64, len(words))
+    numbers = [np.fromiter(map(places.__getitem__, words), np.int64, len(words)) for words in parts]
     places.default_factory = None  # it holds the dictionary in a ring, which would outlive the text
-    return Words(places, numbers, np.fromiter(map(len, places), np.int64, len(places)))
+    lengths = np.fromiter(map(len, places), np.int64, len(places))
+    return Words(places, numbers[0] if len(numbers) == 1 else np.concatenate(numbers), lengths)
+
+
+def words_of(text: str, kind: WordKind) -> Words:
+    """The words of a text, split a piece at a time so that a huge text is not held as a list of all its words."""
+    return number_words(split_words(piece, kind) for piece in _pieces(text))
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The text, or its pieces of about a million characters, cut at white space."""
+    start = 0
+    while len(text) - start > PIECE:
+        cut = _SPACE.search(text, start + PIECE)
+        if cut is None:
+            break
+        yield text[start : cut.start()]
+        start = cut.start()
+    yield text[start:] if start else text
 
 
 def word_signals(text: str, words: Words, kind: WordKind) -> dict[str, float]:
