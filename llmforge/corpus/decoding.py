@@ -100,9 +100,10 @@ def _guess(sample: bytes) -> str | None:
     eras = chardet.EncodingEra.ALL & ~chardet.EncodingEra.MAINFRAME
     name = chardet.detect(sample, encoding_era=eras, prefer_superset=True)["encoding"]
     try:
-        return codecs.lookup(name).name if name else None
+        found = codecs.lookup(name).name if name else None
     except LookupError:
         return None
+    return None if found == "utf-7" else found  # plain ASCII with a plus sign looks like it, and it hides half pairs
 
 
 def _is_utf8(data: bytes) -> bool:
@@ -142,6 +143,4 @@ def _is_text(data: bytes) -> bool:
 def _decoded(data: bytes, encoding: str) -> Decoded:
     text = data.decode(encoding, "replace")
     repaired = text.count("\ufffd") if encoding != "latin-1" else 0
-    if not text.isascii() and encoding not in UNICODE and any("\ud800" <= c <= "\udfff" for c in set(text)):
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return Decoded(text, encoding, repaired)
