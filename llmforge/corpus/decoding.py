@@ -19,6 +19,16 @@ MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 UNICODE = frozenset(["utf-8", "utf-8-sig", "ascii"])
+SUPERSETS = {
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+    "big5": "big5hkscs",
+    "iso8859-9": "cp1254",
+    "tis-620": "cp874",
+    "iso8859-11": "cp874",
+}  # what files that say the left one hold
 MAX_CONTROL_RATIO = 0.1  # more control characters than this is not text
 MAX_BROKEN_RATIO = 0.1  # broken sequences per non-ASCII sequence up to which a file still counts as UTF-8
 MIN_GUESS_BYTES = 8  # bytes beyond ASCII from which a guess is worth more than Windows-1252
@@ -49,12 +59,12 @@ def detect_encoding(data: bytes) -> str | None:
     zeros = probe.count(0)
     if zeros > 0.3 * len(probe) and len(probe) >= 4:
         return _with_zeros(probe, zeros)
-    if len(probe) - len(probe.translate(None, _CONTROLS)) > MAX_CONTROL_RATIO * len(probe):
-        return None
     if any(shift in probe for shift in _SHIFTS):
         guess = _guess(probe)
         if guess is not None and guess.startswith(("iso2022", "iso-2022")):
             return guess
+    if len(probe) - len(probe.translate(None, _CONTROLS)) > MAX_CONTROL_RATIO * len(probe):
+        return None
     if _is_utf8(data):
         return "utf-8"
     return _eight_bits(data)
@@ -98,11 +108,17 @@ def _guess(sample: bytes) -> str | None:
     import chardet
 
     eras = chardet.EncodingEra.ALL & ~chardet.EncodingEra.MAINFRAME
-    name = chardet.detect(sample, encoding_era=eras, prefer_superset=True)["encoding"]
+    name = chardet.detect(sample, encoding_era=eras)["encoding"]
     try:
-        return codecs.lookup(name).name if name else None
+        found = codecs.lookup(name).name if name else None
     except LookupError:
         return None
+    if found == "iso8859-15" and b"\xa4" not in sample:  # the euro sign is what tells it from Latin-1
+        return "iso8859-1"
+    # chardet's own prefer_superset is not used: it takes Windows-1251 for a superset of ISO 8859-5.
+    return (
+        None if found == "utf-7" else SUPERSETS.get(str(found), found)
+    )  # plain ASCII with a plus sign looks like it, and it hides half pairs
 
 
 def _is_utf8(data: bytes) -> bool:
@@ -142,6 +158,4 @@ def _is_text(data: bytes) -> bool:
 def _decoded(data: bytes, encoding: str) -> Decoded:
     text = data.decode(encoding, "replace")
     repaired = text.count("\ufffd") if encoding != "latin-1" else 0
-    if not text.isascii() and encoding not in UNICODE and any("\ud800" <= c <= "\udfff" for c in set(text)):
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return Decoded(text, encoding, repaired)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from llmforge.corpus.compressed import FREE_BYTES, MAX_RATIO, Readable, open_seekable
@@ -89,8 +88,3 @@ def _refuse_bomb(metadata: Any, size: int, where: str) -> None:
     declared = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
     if declared > max(FREE_BYTES * 16, MAX_RATIO * size):
         raise DataError(f"declares {declared} bytes in a file of {size}, as an archive bomb does", where)
-
-
-def is_splittable(path: Path) -> bool:
-    """Whether workers can open the file's row groups themselves: not when it is packed as a whole."""
-    return path.suffix.lower() == ".parquet"

@@ -106,8 +106,10 @@ def _declared(data: bytes, charset: str | None) -> tuple[str, str] | None:
         try:
             if name:
                 known = "cp1252" if name.lower() in ("iso-8859-1", "latin-1", "latin1", "us-ascii") else name
-                return data.decode(known), codecs.lookup(known).name
-        except (LookupError, UnicodeDecodeError, ValueError):
+                text = data.decode(known)
+                text.encode()  # some codecs of Python (utf-7, unicode_escape) give half surrogate pairs
+                return text, codecs.lookup(known).name
+        except (LookupError, ValueError):
             continue
     return None
 

@@ -3,6 +3,7 @@
 import gzip
 import io
 import lzma
+import random
 import struct
 import tarfile
 import zipfile
@@ -10,6 +11,8 @@ from collections import Counter
 
 import pytest
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmforge.corpus import archives, compressed
 from llmforge.corpus.document import BadRow
@@ -223,3 +226,28 @@ def _files(path):
     from llmforge.corpus.files import find_files
 
     return find_files(str(path)).files
+
+
+@given(st.integers(0, 2**32), st.sampled_from(["a.zip", *PACKERS]))
+@settings(max_examples=150, deadline=None)
+def test_random_damage_is_a_data_error_or_changes_texts_but_never_anything_else(tmp_path_factory, seed, name):
+    drawn = random.Random(seed)
+    path = tmp_path_factory.mktemp("damaged") / name
+    if name == "a.zip":
+        zipped(FILES, path)
+    else:
+        path.write_bytes(PACKERS[name](tarred(FILES)[:3072]))
+    data = bytearray(path.read_bytes())
+    for _ in range(drawn.randint(1, 4)):
+        place = drawn.randrange(len(data))
+        if drawn.random() < 0.6:
+            data[place] = drawn.randrange(256)
+        else:
+            data[place : place + 9] = drawn.randbytes(drawn.randint(0, 20))
+    path.write_bytes(data)
+    try:
+        documents, bad, _ = read(path)
+    except DataError as error:
+        assert name in str(error)
+    else:
+        assert len(documents) + len(bad) <= 8

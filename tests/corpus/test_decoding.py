@@ -41,7 +41,8 @@ TEXTS = {
 @pytest.mark.parametrize(
     ("language", "encoding"),
     [
-        ("ru", "cp1251"), ("ru", "koi8-r"), ("ru", "cp866"), ("pl", "cp1250"), ("ja", "shift_jis"),
+        ("ru", "cp1251"), ("ru", "koi8-r"), ("ru", "cp866"), ("ru", "iso8859-5"), ("ko", "iso2022_kr"),
+        ("pl", "cp1250"), ("ja", "shift_jis"),
         ("ja", "euc_jp"), ("ja", "iso2022_jp"), ("zh", "gb18030"), ("ko", "euc_kr"), ("el", "cp1253"),
         ("ru", "utf-32-le"), ("ru", "utf-32-be"),
     ],

@@ -1,5 +1,6 @@
 """Main text of web pages by each library, and what none of them is given."""
 
+import sys
 import time
 
 import pytest
@@ -67,6 +68,12 @@ def test_what_takes_a_parser_minutes_is_refused_in_moments(extractor, html, reas
     assert isinstance(row, BadRow) and reason in row.reason
 
 
+def test_a_page_of_many_megabytes_goes_to_the_fast_extractor(monkeypatch):
+    monkeypatch.setattr(html_extractors, "MAX_LIBRARY_CHARS", len(PAGE) - 1)
+    monkeypatch.setitem(sys.modules, "trafilatura", None)
+    assert extract(PAGE, "trafilatura", "a") == extract(PAGE, "fast", "a")
+
+
 def test_many_tags_that_need_no_end_are_not_depth():
     html = "<ul>" + "<li>one<br>" * 30_000 + "</ul>" + "<p>two" * 30_000
     page = extract(html, "fast", "a")
@@ -89,7 +96,7 @@ def test_auto_is_trafilatura_where_it_is_installed_and_a_missing_library_is_name
     assert HtmlSettings(extractor="resiliparse").chosen == "resiliparse"
     monkeypatch.setattr(html_extractors, "has_extra", lambda module: False)
     assert HtmlSettings().chosen == "fast"
-    monkeypatch.setitem(__import__("sys").modules, "trafilatura", None)
+    monkeypatch.setitem(sys.modules, "trafilatura", None)
     with pytest.raises(MachineError, match=r"needs the package trafilatura; .*llmforge\[html\]"):
         extract(PAGE, "trafilatura", "a.html:1")
     with pytest.raises(ValidationError):

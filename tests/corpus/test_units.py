@@ -270,11 +270,12 @@ def test_no_reader_lets_half_a_surrogate_pair_through(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "a\\ud800", "t\\udfff": "\\udc00"}\n')
     (tmp_path / "b.txt").write_bytes(b"\xff\xfea\x00\x00\xd8b\x00")
     (tmp_path / "c.html").write_bytes(b"<p>a&#xd800;b</p>")
+    (tmp_path / "c2.html").write_bytes(b"<meta charset=unicode_escape><p>a\\ud800b \xe9</p>")
     (tmp_path / "d.csv").write_bytes("text\na".encode("utf-16") + b"\x00\xdc")
     (tmp_path / "e.json").write_bytes(b'{"text": "a"}\n{"text": "\\ud83d"}')
     (tmp_path / "f.txt").write_bytes("Wörter ".encode() * 20 + b"\xed\xa0\x80")
     documents = list(read_source(SourceConfig(path=str(tmp_path), **FAST)))
-    assert len(documents) == 7
+    assert len(documents) == 8
     for document in documents:
         json.dumps([document.text, document.metadata], ensure_ascii=False).encode()
 
