@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,7 +11,8 @@ import yaml
 
 from llmforge.cleaning.rules.c4 import C4
 from llmforge.cleaning.rules.rule_sets import RuleSet
-from llmforge.stages.clean import CleanConfig
+from llmforge.cleaning.settings import CleanConfig
+from llmforge.config.schema import Config
 
 FOLDER = Path(__file__).parents[2] / "configs" / "clean"
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -18,14 +20,34 @@ KINDS = {kind.model_fields["name"].default: kind for kind in get_args(get_args(R
 
 
 def rules_of(path: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))["rules"]
+    found: list[dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8")).get("rules", [])
     return found
+
+
+def keys_of(schema: type[Config], prefix: str = "") -> Iterator[str]:
+    """Dotted keys of a config and of all configs below it but the rule sets."""
+    for name, field in schema.model_fields.items():
+        yield f"{prefix}{name}"
+        kinds = [field.annotation, *get_args(field.annotation)]
+        for kind in [*kinds, *(inner for one in kinds for inner in get_args(one))]:
+            if isinstance(kind, type) and issubclass(kind, Config) and name != "rules":
+                yield from keys_of(kind, f"{prefix}{name}.")
+
+
+def test_every_key_of_clean_is_in_an_example_with_a_comment() -> None:
+    lines = [line for path in FILES for line in path.read_text(encoding="utf-8").splitlines()]
+    for key in keys_of(CleanConfig):
+        name = key.rpartition(".")[2]
+        if key.count(".") == 0 or key.startswith(("classify", "decontaminate", "dedup", "anonymize", "sources")):
+            shown = [line for line in lines if line.strip(" -#").startswith(f"{name}:")]
+            assert shown, f"{key} is in no example"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_examples_are_valid(path: Path) -> None:
     config = CleanConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    assert [rule.name for rule in config.rules] == [rule["name"] for rule in rules_of(path)]
+    if "rules" in yaml.safe_load(path.read_text(encoding="utf-8")):
+        assert [rule.name for rule in config.rules] == [rule["name"] for rule in rules_of(path)]
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -35,6 +35,7 @@ _CREDITS = re.compile(
     re.IGNORECASE,
 )
 _CREDIT_PARAGRAPHS = 3  # of those behind the head
+_CREDIT_CHARACTERS = 1500  # a longer paragraph is no credit: a page of HTML may have no blank line at all
 _PARAGRAPH = re.compile(r"\s*((?:[^\n]+\n?)+)")
 _PAGE = re.compile(r"[ \t]*(?:\[(?:Pg|Page)\.? ?[\divxlc]{1,6}\]|\{(?:Pg|Page)?\.? ?\d{1,4}\})", re.IGNORECASE)
 _ILLUSTRATION = re.compile(r"\[Illustration(?::[^\[\]]{0,500})?\]")
@@ -89,5 +90,8 @@ def _after_credits(book: str) -> int:
             break
         place = paragraph.end()
         if _CREDITS.match(paragraph[1].lstrip()):
+            if len(paragraph[1]) > _CREDIT_CHARACTERS:
+                line = book.find("\n", paragraph.start(1)) + 1
+                return line if 0 < line <= paragraph.start(1) + _CREDIT_CHARACTERS else end
             end = place
     return end
