@@ -19,7 +19,7 @@ from llmforge.corpus.units import Slot, plan_slots
 from llmforge.runtime.files import write_atomic
 
 PIECE_BYTES = 2 << 20
-DONE = ".done"
+PARTS, DONE = "parts", ".done"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def plan_stretches(
 ) -> Iterator[Stretch]:
     """The input in order; parts lie in `folder` under names that depend on the input and on `measured`, a digest."""
     for source in sources:
-        settings = f"{measured}\0{source.model_dump_json()}"
+        # Not the path: the same files in another place, or seen from another folder, are the same input.
+        settings = f"{measured}\0{source.model_dump_json(exclude={'path'})}"
         for slot in plan_slots(source, say, forgiving=True):
             name = hashlib.sha256(f"{settings}\0{slot.key}".encode()).hexdigest()[:32]
             yield Stretch(source, slot, folder / f"{name}{DONE}")

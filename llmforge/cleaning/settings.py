@@ -16,6 +16,7 @@ from llmforge.cleaning.rules.fineweb import FineWeb
 from llmforge.cleaning.rules.gopher_quality import GopherQuality
 from llmforge.cleaning.rules.gopher_repetition import GopherRepetition
 from llmforge.cleaning.rules.rule_sets import RuleSet
+from llmforge.cleaning.scale import ScaleSettings
 from llmforge.cleaning.splits import SplitSettings
 from llmforge.config.schema import Config
 from llmforge.corpus.source_config import SourceConfig
@@ -56,6 +57,7 @@ class CleanConfig(Config):
         default=None, description="a label for each document, by a trained classifier; null: none"
     )
     split: SplitSettings = Field(default=SplitSettings(), description="what is held out for validation")
+    scale: ScaleSettings | None = Field(default=None, description="other machines that measure; null: this one alone")
     output: OutputSettings = Field(default=OutputSettings(), description="how the corpus is stored")
 
     @field_validator("workers")

@@ -6,14 +6,13 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from llmforge.cleaning.bad_rows import BadRows
 from llmforge.cleaning.corpus_run import CorpusRun, Places, open_run
 from llmforge.cleaning.ledger import Ledger, as_text
 from llmforge.cleaning.parts import Entry
-from llmforge.cleaning.pieces import Stretch, plan_stretches
+from llmforge.cleaning.pieces import PARTS, Stretch, plan_stretches
 from llmforge.cleaning.pii.vault import write_vault
 from llmforge.cleaning.preparation import (
     chain_settings,
@@ -26,14 +25,15 @@ from llmforge.cleaning.settings import CleanConfig
 from llmforge.cleaning.workers import make_parts
 from llmforge.corpus.folder import CorpusWriter
 from llmforge.corpus.source_config import SourceConfig
-from llmforge.errors import DataError
+from llmforge.errors import DataError, StopRequested
 from llmforge.runtime.console import Bar, Console
 from llmforge.runtime.files import disk_errors, write_atomic
 from llmforge.runtime.run_folder import RunFolder
 from llmforge.runtime.stop import StopSignals
 from llmforge.stages.clean_classifier import trained
+from llmforge.stages.clean_shards import scale_out
 
-PARTS, VAULT = "parts", "pseudonyms.vault"  # the vault lies outside the corpus, which can be given away without it
+VAULT = "pseudonyms.vault"  # the vault lies outside the corpus, which can be given away without it
 _SUMS = ("input", "kept", "dropped", "changed")
 
 
@@ -71,6 +71,12 @@ def run(config: CleanConfig, console: Console, merge: bool = False) -> dict[str,
 def _make(config: CleanConfig, run: RunFolder, places: Places, bar: Bar, call: _Call) -> Ledger:
     classify = trained(config.classify, run, call.console, call.stop.check)
     settings = chain_settings(config, classify, call.console.say)
+    merge = call.merge
+    if config.scale is not None and not merge:
+        with run.phase("shards"):
+            merge = scale_out(config, classify, run.path)
+        if not merge:
+            raise StopRequested(f"Slurm has taken the {config.scale.shards} shards; when they are done, add --merge")
     parts = run.path / PARTS
     with disk_errors(parts):
         parts.mkdir(exist_ok=True)
@@ -80,7 +86,7 @@ def _make(config: CleanConfig, run: RunFolder, places: Places, bar: Bar, call: _
 
     def measured() -> Iterator[tuple[SourceConfig, list[Entry]]]:
         documents = 0
-        for part in make_parts(_noted(stretches, used, call.merge), settings, num_workers(config)):
+        for part in make_parts(_noted(stretches, used, merge), settings, num_workers(config)):
             used.add(part.path)
             entries = part.entries()
             yield part.source, entries
@@ -125,25 +131,6 @@ def _noted(stretches: Iterable[Stretch], used: set[Path], merge: bool) -> Iterat
     if missing:
         what = f"{missing:,} of {count:,} stretches of the input have no finished parts"
         raise DataError(what, PARTS, "run the shards that are missing (--shard I/N), or clean without --merge")
-
-
-def make_shard(config: CleanConfig, shard: int, of: int, console: Console) -> dict[str, object]:
-    """Makes the parts of every `of`-th stretch of the input, from number `shard` (0 to of - 1) on, and no corpus.
-
-    Any number of processes on any machines that see the folder may do so at the same time.
-    """
-    parts = Path(config.output_dir) / PARTS
-    with disk_errors(parts):
-        parts.mkdir(parents=True, exist_ok=True)
-    settings = chain_settings(config, config.classify, console.say)
-    count = 0
-    with StopSignals() as stop, console.progress(f"shard {shard + 1}/{of}", None, "B") as bar:
-        every = plan_stretches(config.sources, settings.measured(), parts, console.say)
-        for part in make_parts(islice(every, shard, None, of), settings, num_workers(config)):
-            stop.check()
-            count += 1
-            bar.advance(part.bytes, f"{count:,} parts")
-    return {"shard": shard + 1, "of": of, "parts": count, "output": str(parts)}
 
 
 def _tidy(parts: Path, keep: set[Path]) -> None:

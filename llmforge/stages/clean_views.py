@@ -30,8 +30,9 @@ from llmforge.errors import UsageError
 from llmforge.runtime.console import Console
 from llmforge.runtime.run_folder import RunFolder
 from llmforge.runtime.stop import StopSignals
-from llmforge.stages.clean import VAULT, make_shard, run
+from llmforge.stages.clean import VAULT, run
 from llmforge.stages.clean_classifier import trained
+from llmforge.stages.clean_shards import make_shard
 
 _BYTES_PER_DOCUMENT = 8192  # a guess, to spread the sample over the input
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from llmforge.cleaning.pieces import PARTS
 from llmforge.errors import DataError, UsageError
 from llmforge.runtime.console import Console
-from llmforge.stages.clean import PARTS, run
+from llmforge.stages.clean import run
 from llmforge.stages.clean_views import answer
 from tests.stages.test_clean_stage import config_of, files, prose
 
