@@ -36,7 +36,7 @@ class Survivors:
         self.ids: list[str] = []
         self.sources: list[str] = []
         self.scores = array("d")  # by which the better of two copies is told
-        self.num_anchors = array("Q")
+        self.num_anchors = array("q")
         self.bytes_read = array("Q")  # UTF-8 bytes of each document's text as it came in
         self.sizes = array("Q")  # and as it goes out
 
