@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llmforge.cleaning.decontaminate.match import Hit, by_item
 from llmforge.cleaning.dedup.keep import score_of
 from llmforge.cleaning.dedup.substring import Repeated, without
 from llmforge.cleaning.duplicates import REPEATED, earlier_corpora, find_duplicates, index_corpus
@@ -148,13 +149,8 @@ class CorpusRun:
 
     def contamination(self) -> dict[str, object]:
         """For each evaluation item that was found, the documents that hold it and where."""
-        items: dict[str, list[dict[str, object]]] = {}
-        for document, hits in self.hits:
-            for names, begin, end, share, text in hits:
-                fact = {"document": document, "begin": begin, "end": end, "share": share, "text": text}
-                for name in names:
-                    items.setdefault(name, []).append(fact)
-        return {"items": dict(sorted(items.items())), "documents": len(self.hits)}
+        found = by_item((document, [Hit(tuple(hit[0]), *hit[1:]) for hit in hits]) for document, hits in self.hits)
+        return {"items": dict(sorted(found.items())), "documents": len(self.hits)}
 
     def _cut(self, document: Document, text: str, repeated: Repeated) -> None:
         self.ledger.add_changes({REPEATED: len(document.text) - len(text)}, {})

@@ -17,7 +17,7 @@ from typing import Any
 
 from llmforge.cleaning.classify.settings import ClassifySettings
 from llmforge.cleaning.classify.step import Classify
-from llmforge.cleaning.decontaminate.items import build_index
+from llmforge.cleaning.decontaminate.items import ItemIndex
 from llmforge.cleaning.decontaminate.match import Decontaminate, spans_to_cut
 from llmforge.cleaning.decontaminate.settings import DecontaminateSettings
 from llmforge.cleaning.dedup.settings import DedupSettings
@@ -44,6 +44,7 @@ class ChainSettings:
     dedup: DedupSettings
     classify: ClassifySettings | None = None  # with a model
     decontaminate: DecontaminateSettings | None = None
+    items: ItemIndex | None = None  # of `decontaminate`, read once and handed to every worker
     read_beside: str = ""  # a digest of the classifier and the evaluation items
 
     def measured(self) -> str:
@@ -97,7 +98,8 @@ class Chain:
         self._decontaminate: Decontaminate | None = None
         if settings.decontaminate is not None:
             self._cut_items = settings.decontaminate.action == "cut"
-            self._decontaminate = Decontaminate(build_index(settings.decontaminate), settings.decontaminate)
+            assert settings.items is not None, "the items come with the settings"
+            self._decontaminate = Decontaminate(settings.items, settings.decontaminate)
 
     def examine(self, text: str) -> Examined:
         """What the chain makes of a text: a function of the text alone."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from llmforge.cleaning.classify.classifier import KIND
 from llmforge.cleaning.classify.examples import check_places, fingerprints
 from llmforge.cleaning.classify.settings import ClassifySettings
+from llmforge.cleaning.decontaminate.items import build_index
 from llmforge.cleaning.pii.key_file import key_path, load_key
 from llmforge.cleaning.pipeline import ChainSettings
 from llmforge.cleaning.settings import CleanConfig
@@ -101,6 +102,7 @@ def chain_settings(
         dedup=config.dedup,
         classify=classify,
         decontaminate=config.decontaminate,
+        items=build_index(config.decontaminate) if config.decontaminate is not None else None,
         read_beside=hashlib.sha256(repr(sorted(beside.values())).encode()).hexdigest(),
     )
 
@@ -112,10 +114,9 @@ def pseudonym_key_path(config: CleanConfig) -> Path | None:
     return key_path(config.anonymize.key_file, Path(config.output_dir))
 
 
-def num_workers(config: CleanConfig) -> int:
-    """The processes that read and measure: as many as CPUs, but for little input fewer."""
+def num_workers(config: CleanConfig, size: int | None) -> int:
+    """The processes that read and measure: as many as CPUs, but for input of little `size` (bytes) fewer."""
     if isinstance(config.workers, int):
         return config.workers
-    size = check_inputs(config)
     wanted = available_cpus() if size is None else 1 + size // _BYTES_PER_WORKER
     return max(1, min(available_cpus(), wanted))

@@ -93,17 +93,18 @@ class PieceCleaner:
             yield signature, found.tobytes(), len(found)
 
 
-_cleaner: PieceCleaner | None = None  # one in each worker process
+_settings: ChainSettings | None = None  # of a worker process
+_cleaner: PieceCleaner | None = None  # its chain, built at the first piece: there an error reaches the parent as it is
 
 
 def _start(settings: ChainSettings) -> None:
-    global _cleaner
+    global _settings
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # the parent decides when to stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for name in _THREAD_VARIABLES:
         os.environ.setdefault(name, "1")
-    _cleaner = PieceCleaner(settings)
+    _settings = settings
 
 
 def _end_with_parent() -> None:
@@ -117,7 +118,10 @@ def _end_with_parent() -> None:
 
 
 def _work(piece: Piece) -> None:
-    assert _cleaner is not None, "the worker was started by _start"
+    global _cleaner
+    if _cleaner is None:
+        assert _settings is not None, "the worker was started by _start"
+        _cleaner = PieceCleaner(_settings)
     _cleaner.make(piece)
 
 

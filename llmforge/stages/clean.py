@@ -61,7 +61,7 @@ def run(config: CleanConfig, console: Console, merge: bool = False) -> dict[str,
         places = Places(temporary, scratch, config.output.format, config.output.shard_bytes)
         try:
             with console.progress("clean", size, "B") as bar:
-                ledger = _make(config, run, places, bar, _Call(console, stop, merge))
+                ledger = _make(config, run, places, bar, _Call(console, stop, merge, num_workers(config, size)))
             return _answer(ledger, run.path / "corpus", time.monotonic() - started, console)
         finally:
             run.discard(scratch)
@@ -86,7 +86,7 @@ def _make(config: CleanConfig, run: RunFolder, places: Places, bar: Bar, call: _
 
     def measured() -> Iterator[tuple[SourceConfig, list[Entry]]]:
         documents = 0
-        for part in make_parts(_noted(stretches, used, merge), settings, num_workers(config)):
+        for part in make_parts(_noted(stretches, used, merge), settings, call.workers):
             used.add(part.path)
             entries = part.entries()
             yield part.source, entries
@@ -114,6 +114,7 @@ class _Call:
     console: Console
     stop: StopSignals
     merge: bool  # only of parts that other processes made
+    workers: int
 
 
 def _noted(stretches: Iterable[Stretch], used: set[Path], merge: bool) -> Iterator[Stretch]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from llmforge.cleaning.classify.settings import ClassifySettings
 from llmforge.cleaning.pieces import PARTS, plan_stretches
-from llmforge.cleaning.preparation import chain_settings, num_workers
+from llmforge.cleaning.preparation import chain_settings, check_inputs, num_workers
 from llmforge.cleaning.scale import make_shards
 from llmforge.cleaning.settings import CleanConfig
 from llmforge.cleaning.workers import make_parts
@@ -38,7 +38,7 @@ def make_shard(config: CleanConfig, shard: int, of: int, console: Console) -> di
     count = 0
     with StopSignals() as stop, console.progress(f"shard {shard + 1}/{of}", None, "B") as bar:
         every = plan_stretches(config.sources, settings.measured(), parts, console.say)
-        for part in make_parts(islice(every, shard, None, of), settings, num_workers(config)):
+        for part in make_parts(islice(every, shard, None, of), settings, num_workers(config, check_inputs(config))):
             stop.check()
             count += 1
             bar.advance(part.bytes, f"{count:,} parts")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -146,8 +147,11 @@ def test_a_pipe_for_an_index_is_no_weights(folder: Path) -> None:
 
 def test_code_in_the_folder_is_not_run(folder: Path) -> None:
     (folder / "modeling_evil.py").write_text("raise SystemExit('code was run')")
+    before = load_model(folder).state_dict()
     config_with(auto_map={"AutoModelForCausalLM": "modeling_evil.Model"})(folder)
-    load_model(folder)
+    after = load_model(folder).state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    assert "modeling_evil" not in sys.modules
 
 
 def test_manifest_sizes_are_checked(folder: Path) -> None:

@@ -30,7 +30,7 @@ def texts(tmp_path: Path) -> Path:
     return folder
 
 
-def same_as_alone(texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: str) -> None:
+def assert_same_as_alone(texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: str) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
     key = "anonymize={key_file: " + str(tmp_path / "secret") + "}"
     alone = run(config_of(texts, tmp_path / "alone", key, "sources.0.id_key=id"), QUIET)
@@ -44,7 +44,7 @@ def same_as_alone(texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 def test_processes_of_datatrove(texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needs("datatrove")
-    same_as_alone(texts, tmp_path, monkeypatch, "scale={engine: processes, shards: 4, max_running: 2}")
+    assert_same_as_alone(texts, tmp_path, monkeypatch, "scale={engine: processes, shards: 4, max_running: 2}")
 
 
 def test_two_nodes_of_ray(
@@ -54,4 +54,4 @@ def test_two_nodes_of_ray(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scale = f"scale={{engine: ray, shards: 4, memory_per_cpu_gb: 0.1, ray_address: '{two_nodes}'}}"
-    same_as_alone(texts, tmp_path, monkeypatch, scale)
+    assert_same_as_alone(texts, tmp_path, monkeypatch, scale)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llmforge.corpus.folder import read_corpus
-from llmforge.errors import DataError
+from llmforge.errors import DataError, UsageError
 from llmforge.runtime.console import Console
 from llmforge.stages.clean import run
 from tests.stages.test_clean_stage import config_of, files, prose
@@ -120,6 +120,23 @@ def test_labels_are_learned_once_and_written_or_judged_by(tmp_path: Path) -> Non
     use = f"classify={{model: {tmp_path / 'out'}, keep: [bread], label: topic}}"
     clean(source, tmp_path / "other", use, "rules=[]")
     assert {one.metadata["topic"] for one in documents(tmp_path / "other").values()} == {"bread"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_worker_cannot_begin_with_is_told_as_it_is(tmp_path: Path, workers: int) -> None:
+    pytest.importorskip("sklearn", reason="needs the extra classify")
+    for label, word in (("a", "ship "), ("b", "bread ")):
+        write(tmp_path / f"{label}.jsonl", {str(number): word * 9 + prose(number, 2) for number in range(60)})
+    labels = f"{{a: {tmp_path}/a.jsonl, b: {tmp_path}/b.jsonl}}"
+    source = write(tmp_path / "texts.jsonl", {f"d{number}": prose(number) for number in range(12)})
+    clean(source, tmp_path / "made", f"classify={{train_on: {{labels: {labels}}}}}", "rules=[]")
+    wrong = f"classify={{model: {tmp_path / 'made'}, keep: [c]}}"
+    with pytest.raises(UsageError, match="keep names c"):
+        clean(source, tmp_path / "out", wrong, f"workers={workers}")
+    (tmp_path / "items.jsonl").write_text('{"question": "too short"}\n')
+    with pytest.raises(DataError, match="no item"):
+        clean(source, tmp_path / "out", f"decontaminate.against=[{tmp_path / 'items.jsonl'}]", f"workers={workers}")
+    assert not (tmp_path / "out" / "corpus").exists()
 
 
 def test_the_copy_of_the_better_source_stays(tmp_path: Path) -> None:

@@ -69,15 +69,3 @@ def find_exact_duplicates(keys: Any, preference: Any, earlier: Any = None) -> ND
     kept = np.empty(len(order), dtype=np.int64)
     kept[order] = order[np.flatnonzero(is_first)][np.cumsum(is_first) - 1]
     return kept[:count]
-
-
-class ExactIndex:
-    """The keys seen so far, each with the number of the first document that had it."""
-
-    def __init__(self) -> None:
-        self._first: dict[bytes, int] = {}
-
-    def first(self, key: bytes, number: int) -> int | None:
-        """The number of the earlier document with this key; None, and `number` is kept, when there is none."""
-        found = self._first.setdefault(key, number)
-        return None if found == number else found
