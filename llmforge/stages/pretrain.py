@@ -119,6 +119,7 @@ def _train(
     from llmforge.model.init import parameter_roles
     from llmforge.runtime.seeding import seed_everything
     from llmforge.stages.pretrain_data import make_observers, make_validation
+    from llmforge.tokens.ahead import Ahead
     from llmforge.training.assemble import Job, Recipe, Trained, find_start, make_horizon, make_trainer
     from llmforge.training.objective import CausalLMObjective
     from llmforge.training.parallel import gathered
@@ -130,8 +131,9 @@ def _train(
     for line in data.check_enough(config, batches, horizon.steps):
         bench.console.say(line)
         folder.log(line)
-    values, watched = config.model_dump(mode="json"), data.check.watched(batches)
-    job = Job(folder, recipe, values, data.digests, watched, horizon, seq_len, rows)
+    served_batches = data.check.watched(batches if bench.device.type == "cpu" else Ahead(batches))
+    values = config.model_dump(mode="json")
+    job = Job(folder, recipe, values, data.digests, served_batches, horizon, seq_len, rows)
     start = find_start(job, bench, config.precision, resume, shape.flops_per_token(seq_len))
     seed_everything(config.seed)
     model = _build(config, shape, start.dtype)

@@ -85,13 +85,14 @@ class TokenSplit:
         while start < stop:
             number = bisect_right(self._token_bases, start) - 1
             base, shard = self._token_bases[number], self._shards[number]
-            part = shard.tokens[start - base : min(stop - base, len(shard.tokens))].astype(np.int64)
-            if part.max() >= self.vocab_size:
-                what = f"id {part.max()} lies beyond the vocabulary of {self.vocab_size}"
+            part = shard.tokens[start - base : min(stop - base, len(shard.tokens))]
+            largest = int(part.max())
+            if largest >= self.vocab_size:
+                what = f"id {largest} lies beyond the vocabulary of {self.vocab_size}"
                 raise DamagedError(what, shard.path, "run llmforge tokenize again")
-            parts.append(part)
+            parts.append(part.astype(np.int64))
             start += len(part)
-        return np.concatenate(parts)
+        return np.concatenate(parts) if len(parts) > 2 else parts[-1]
 
     def document_at(self, position: int) -> int:
         """The number of the document that holds a position of the stream."""

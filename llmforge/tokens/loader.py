@@ -150,30 +150,28 @@ class _Row(NamedTuple):
 def _batch(contents: Sequence[_Row], seq_len: int, document_mask: bool, bos_id: int | None) -> Batch:
     """Rows of T + 1 tokens at most as inputs and labels, filled up with positions that are not trained on.
 
-    The first token of a second piece is no label of the piece before it; `bos_id` is never a label.
+    A piece's first token is no label, nor is `bos_id` ever one.
     """
     rows, width = len(contents), seq_len
-    window = np.zeros((rows, width + 1), dtype=np.int64)  # (B, T + 1)
-    filled = np.zeros(rows, dtype=np.int64)
-    joints = np.zeros((rows, width + 2), dtype=bool)  # where a piece begins behind another, and the filling
+    inputs = np.zeros((rows, width), dtype=np.int64)  # (B, T)
+    labels = np.full((rows, width), IGNORED, dtype=np.int64)  # (B, T)
+    begins = np.zeros((rows, width + 1), dtype=bool)  # where a piece begins behind another, and the filling
     for row, (split, pieces) in enumerate(contents):
         column = 0
         for start, count in pieces:
             ids = split.stream(start, count)
-            window[row, column : column + len(ids)] = ids
-            column += len(ids)
-            joints[row, column] = True
-        filled[row] = column
-    inputs, labels = window[:, :-1], window[:, 1:].copy()  # (B, T)
-    labels[joints[:, 1:-1]] = IGNORED
-    labels[np.arange(1, width + 1) >= filled[:, None]] = IGNORED
+            end = column + len(ids)
+            inputs[row, column:end] = ids[: width - column]
+            labels[row, column : end - 1] = ids[1:]
+            begins[row, end:][:1] = True
+            column = end
     if bos_id is not None:
         labels[labels == bos_id] = IGNORED
     documents = positions = None
     if document_mask:
-        documents, positions = _documents(contents, joints[:, :-1], labels)
+        documents, positions = _documents(contents, begins, labels)
     return Batch(
-        torch.from_numpy(inputs.copy()),
+        torch.from_numpy(inputs),
         torch.from_numpy(labels),
         None if documents is None else torch.from_numpy(documents),
         None if positions is None else torch.from_numpy(positions),
@@ -189,12 +187,12 @@ def _documents(
     for row, (split, pieces) in enumerate(contents):
         column = 0
         for start, count in pieces:
-            low, high = np.searchsorted(split.starts, [start, start + count])
-            places = split.starts[low:high] - start + column
-            begins[row, places[places <= width]] = True
+            low, high = np.searchsorted(split.starts, (start, min(start + count, start + width + 1 - column)))
+            begins[row, split.starts[low:high] + (column - start)] = True
             column += count
     labels[begins[:, 1:]] = IGNORED
-    documents = np.cumsum(begins[:, :-1], axis=1, dtype=np.int32)  # (B, T)
-    steps = np.broadcast_to(np.arange(width), (rows, width))
-    first = np.maximum.accumulate(np.where(begins[:, :-1], steps, 0), axis=1)
+    inside = begins[:, :-1]
+    documents = np.cumsum(inside, axis=1, dtype=np.int32)  # (B, T)
+    steps = np.arange(width, dtype=np.int64)
+    first = np.maximum.accumulate(np.where(inside, steps, 0), axis=1)
     return documents - documents[:, :1], steps - first

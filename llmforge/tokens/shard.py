@@ -119,7 +119,8 @@ def _mapped(path: Path, dtype: str, at: int, count: int) -> NDArray[np.unsignedi
         raise DamagedError("the file is cut off", path, _AGAIN)
     if count == 0:
         return np.zeros(0, dtype=dtype)
-    return np.memmap(path, dtype=dtype, mode="r", offset=at, shape=(count,))
+    # Seen as a plain array, since slices of a memmap object cost several times as much.
+    return np.asarray(np.memmap(path, dtype=dtype, mode="r", offset=at, shape=(count,)))
 
 
 def _check_size(path: Path, expected: int) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from llmforge.tokens.mixture import Mixture, Share, Stage
 
+WEIGHTS = st.integers(1, 1000).map(lambda n: n / 100)
 SHARES = st.lists(
     st.builds(
         Share,
@@ -68,9 +69,7 @@ def slow_reference(shares: list[Share], stages: list[Stage], rows: int) -> list[
 def mixtures(draw: st.DrawFn) -> tuple[list[Share], list[Stage]]:
     shares = draw(SHARES)
     starts = sorted(draw(st.sets(st.integers(0, 60), max_size=3)))
-    weights = st.tuples(*(st.one_of(st.just(0.0), st.integers(1, 1000).map(lambda n: n / 100)) for _ in shares)).filter(
-        any
-    )
+    weights = st.tuples(*(st.one_of(st.just(0.0), WEIGHTS) for _ in shares)).filter(any)
     return shares, [Stage(start, draw(weights)) for start in starts]
 
 
