@@ -101,6 +101,11 @@ class TokenSplit:
         assert 0 <= position < self.num_tokens, "a position outside the stream"
         return int(np.searchsorted(self.starts, position, side="right")) - 1
 
+    def find(self, name: str) -> list[int]:
+        """The numbers of the documents with this id, of which there may be one in each source."""
+        shards = zip(self._shards, self._document_bases, strict=False)
+        return [base + place for shard, base in shards for place in shard.find(name)]
+
     def document(self, number: int) -> TokenDocument:
         """A document by its number."""
         assert 0 <= number < self.num_documents, "a document outside the split"

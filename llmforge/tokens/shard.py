@@ -104,6 +104,20 @@ class Shard:
         if int(self.starts[-1]) != tokens or not bool(np.all(self.starts[:-1] <= self.starts[1:])):
             raise DamagedError("the documents do not add up to the shard's tokens", index, _AGAIN)
 
+    def find(self, name: str) -> list[int]:
+        """The places in the shard of the documents with this id."""
+        wanted = name.encode("utf-8", "surrogatepass")
+        with self._index.open("rb") as stream:
+            stream.seek(self._names_at)
+            names = stream.read()
+        found, at = [], names.find(wanted)
+        while at >= 0:
+            place = int(self._offsets[:-1].searchsorted(at, side="right")) - 1
+            if int(self._offsets[place]) == at and int(self._offsets[place + 1]) == at + len(wanted):
+                found.append(place)
+            at = names.find(wanted, at + 1)
+        return found
+
     def name(self, document: int) -> str:
         """The id of a document, by its place in the shard."""
         start, stop = int(self._offsets[document]), int(self._offsets[document + 1])
