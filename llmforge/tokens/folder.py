@@ -167,6 +167,10 @@ class TokenFolder:
             Shard(self.path / f"{name}-{number:05d}", number, self.tokenizer_digest)
             for number in range(self._counts[name])
         ]
+        for shard in shards:
+            if len(shard.sources) and int(shard.sources.max()) >= len(self.source_names):
+                what = f"the index names source {shard.sources.max()} of {len(self.source_names)}"
+                raise DamagedError(what, shard.path.with_suffix(".idx"), "run llmforge tokenize again")
         return TokenSplit(name, shards, self.source_names, self.vocab_size, self.path)
 
 

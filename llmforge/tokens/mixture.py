@@ -78,17 +78,17 @@ class Mixture:
         self.shares = list(shares)
         self.num_rows: int | None = None  # None: never used up
         own = Stage(0, tuple(share.weight for share in shares))
-        self._stages = [*([] if stages and stages[0].start_row == 0 else [own]), *stages]
-        assert all(a.start_row < b.start_row for a, b in zip(self._stages, self._stages[1:], strict=False))
-        assert all(len(stage.weights) == len(self.shares) for stage in self._stages)
+        self.stages = [*([] if stages and stages[0].start_row == 0 else [own]), *stages]
+        assert all(a.start_row < b.start_row for a, b in zip(self.stages, self.stages[1:], strict=False))
+        assert all(len(stage.weights) == len(self.shares) for stage in self.stages)
         self.phases = list(self._plan())
         self._starts = [phase.start for phase in self.phases]
 
     def _plan(self) -> Iterator[Phase]:
         used, start = [0] * len(self.shares), 0
         left: tuple[int, ...] = ()
-        for number, stage in enumerate(self._stages):
-            ends = self._stages[number + 1].start_row if number + 1 < len(self._stages) else None
+        for number, stage in enumerate(self.stages):
+            ends = self.stages[number + 1].start_row if number + 1 < len(self.stages) else None
             while ends is None or start < ends:
                 phase = self._phase(start, stage, used, left)
                 if phase is None:

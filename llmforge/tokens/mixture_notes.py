@@ -23,9 +23,10 @@ def notes(rows: RunRows, steps: int | None) -> list[str]:
     lines = []
     if len(names) > 1 or len(rows.mixture.phases) > 1:
         lines += [_phase(rows, phase) for phase in _reached(rows, steps)]
-        later = [phase for phase in rows.mixture.phases if steps is not None and _step(rows, phase) >= steps]
-        if later and steps is not None:
-            lines.append(f"weights from step {_step(rows, later[0]):,} on are never used: the run has {steps:,} steps")
+        later = [stage.start_row // rows.batch_rows for stage in rows.mixture.stages]
+        unused = [start for start in later if steps is not None and start >= steps]
+        if unused:
+            lines.append(f"weights from step {unused[0]:,} on are never used: the run has {steps:,} steps")
         if steps is not None:
             for served in rows.served(steps):
                 lines.append(f"{served.source}: {served.tokens:,} tokens, {served.epochs:.2f} passes over its rows")
@@ -86,7 +87,7 @@ def _phase(rows: RunRows, phase: Phase) -> str:
 
 def _packing(rows: RunRows) -> Iterator[str]:
     for source, layout in zip(rows.sources, rows.layouts, strict=True):
-        if layout.wasted:
+        if rows.packing == "best_fit":
             yield (
                 f"{source.name}: {layout.num_rows:,} rows by best fit, {layout.wasted:.2%} of the positions wasted, "
                 f"{layout.cut_documents:.2%} of the documents longer than a row"

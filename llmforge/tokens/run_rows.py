@@ -69,16 +69,20 @@ class TracedSpan:
 
 @dataclass(frozen=True)
 class Served:
-    """What a run has served of a source: rows, input tokens in them, and how often all its rows came."""
+    """What a run has served of a source: rows, input tokens in them, how often all its rows came, and the share of the
+    positions of its rows that hold no token."""
 
     source: str
     rows: int
     tokens: int
     epochs: float
+    wasted: float
 
     def as_json(self) -> dict[str, object]:
         """Without the name."""
-        return {"rows": self.rows, "tokens": self.tokens, "epochs": round(self.epochs, 4)}
+        return {"rows": self.rows, "tokens": self.tokens, "epochs": round(self.epochs, 4)} | {
+            "wasted": round(self.wasted, 5)
+        }
 
 
 class RunRows:
@@ -88,6 +92,7 @@ class RunRows:
         """Raises DataError when a source has not one row, or max_repetition leaves it none."""
         assert sources and seq_len > 0 and batch_rows > 0
         self.sources, self.seq_len, self.batch_rows = list(sources), seq_len, batch_rows
+        self.packing = mixing.packing
         self.layouts = [
             make_layout(mixing.packing, source.split, seq_len, seed, number) for number, source in enumerate(sources)
         ]
@@ -147,7 +152,7 @@ class RunRows:
             epochs, rest = divmod(rows, layout.num_rows)
             tokens = epochs * int(layout.inputs(0, layout.num_rows)[1].sum()) if epochs else 0
             tokens += int(layout.inputs(epochs, rest)[1].sum()) if rest else 0
-            found.append(Served(source.name, rows, tokens, rows / layout.num_rows))
+            found.append(Served(source.name, rows, tokens, rows / layout.num_rows, layout.wasted))
         return found
 
     def document_counts(self, source: int, steps: int) -> NDArray[np.int64]:

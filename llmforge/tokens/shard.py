@@ -84,7 +84,6 @@ class Shard:
         Raises:
             DamagedError: a file is missing, cut, of another place or made with another vocabulary.
         """
-        import numpy as np
 
         self.path = stem.with_suffix(".bin")
         index = stem.with_suffix(".idx")
@@ -101,7 +100,7 @@ class Shard:
         self._names_at = at + 4 * documents
         self._index = index
         _check_size(index, self._names_at + int(self._offsets[-1]))
-        if int(self.starts[-1]) != tokens or not bool(np.all(self.starts[:-1] <= self.starts[1:])):
+        if int(self.starts[-1]) != tokens or not _rises(self.starts) or not _rises(self._offsets):
             raise DamagedError("the documents do not add up to the shard's tokens", index, _AGAIN)
 
     def find(self, name: str) -> list[int]:
@@ -135,6 +134,11 @@ def _mapped(path: Path, dtype: str, at: int, count: int) -> NDArray[np.unsignedi
         return np.zeros(0, dtype=dtype)
     # Seen as a plain array, since slices of a memmap object cost several times as much.
     return np.asarray(np.memmap(path, dtype=dtype, mode="r", offset=at, shape=(count,)))
+
+
+def _rises(numbers: NDArray[np.unsignedinteger]) -> bool:
+    """Whether they begin at 0 and never fall."""
+    return int(numbers[0]) == 0 and bool((numbers[:-1] <= numbers[1:]).all())
 
 
 def _check_size(path: Path, expected: int) -> None:
