@@ -191,8 +191,11 @@ def _documents(
             begins[row, split.starts[low:high] + (column - start)] = True
             column += count
     labels[begins[:, 1:]] = IGNORED
-    inside = begins[:, :-1]
-    documents = np.cumsum(inside, axis=1, dtype=np.int32)  # (B, T)
-    steps = np.arange(width, dtype=np.int64)
-    first = np.maximum.accumulate(np.where(inside, steps, 0), axis=1)
-    return documents - documents[:, :1], steps - first
+    # Part after part of all rows in one line: repeating a part's facts is several times as fast as running sums.
+    begins[:, 0] = True
+    first = np.flatnonzero(begins[:, :-1])  # (parts,)
+    lengths = np.diff(first, append=rows * width)
+    number = np.arange(len(first), dtype=np.int32)  # counted anew in every row
+    number -= np.searchsorted(first, first - first % width).astype(np.int32)
+    positions = np.arange(rows * width) - np.repeat(first, lengths)
+    return np.repeat(number, lengths).reshape(rows, width), positions.reshape(rows, width)  # (B, T) each

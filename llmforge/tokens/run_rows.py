@@ -80,9 +80,8 @@ class Served:
 
     def as_json(self) -> dict[str, object]:
         """Without the name."""
-        return {"rows": self.rows, "tokens": self.tokens, "epochs": round(self.epochs, 4)} | {
-            "wasted": round(self.wasted, 5)
-        }
+        epochs, wasted = round(self.epochs, 4), round(self.wasted, 5)
+        return {"rows": self.rows, "tokens": self.tokens, "epochs": epochs, "wasted": wasted}
 
 
 class RunRows:
