@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from llmforge.tokenizer.tokenizer import Tokenizer
     from llmforge.tokens.loader import WindowBatches
     from llmforge.tokens.run_rows import Mixing, RunSource
+    from llmforge.tokens.settings import TokenSource
     from llmforge.tokens.verify import BackgroundCheck
     from llmforge.training.assemble import Bench
     from llmforge.training.loop_parts import StepInfo
@@ -112,6 +113,15 @@ class PretrainData:
             folder.log(f"the run was over when {self.check.checked} of {self.check.files} token files were checked")
 
 
+def train_split(folder: TokenFolder, source: TokenSource) -> TokenSplit:
+    """The documents that a source of the mixture takes of its folder: the one place where a selection belongs.
+
+    Raises:
+        DataError: there are none.
+    """
+    return folder.split("train")
+
+
 def run_sources(config: PretrainConfig, splits: Sequence[TokenSplit]) -> list[RunSource]:
     """The config's sources with their opened splits."""
     from llmforge.tokens.run_rows import RunSource
@@ -141,7 +151,7 @@ def open_data(config: PretrainConfig) -> PretrainData:
         if folder.tokenizer_digest != folders[0].tokenizer_digest:
             what = f"these tokens and those of {folders[0].path} were made with different tokenizers"
             raise DataError(what, folder.path, "run llmforge tokenize with one tokenizer")
-    train = tuple(folder.split("train") for folder in folders)
+    train = tuple(train_split(*pair) for pair in zip(folders, config.data.sources, strict=True))
     if held_out is not None:
         valid: tuple[TokenSplit, ...] = (held_out.split("valid" if "valid" in held_out.split_names else "train"),)
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llmforge.errors import DataError, LlmforgeError, UsageError
 
 if TYPE_CHECKING:
-    from llmforge.stages.trace_corpus import TracedCorpus
+    from llmforge.stages.trace_corpus import Origin, TracedCorpus
     from llmforge.stages.trace_run import TracedRun
     from llmforge.tokens.folder import TokenFolder
     from llmforge.tokens.run_rows import TracedSpan
@@ -122,22 +122,26 @@ def trace_document(traced: TracedRun, identity: str) -> dict[str, Any]:
         "notes": [],
     }
     corpora: dict[Path, TracedCorpus] = {}
+    known: dict[Path, dict[tuple[str, str], Origin]] = {}  # two sources may be made of one corpus
+    trained: set[tuple[Path, str]] = set()
     for number, (folder, source) in enumerate(zip(traced.folders, traced.rows.sources, strict=True)):
         corpus = _corpus(traced, folder, told["notes"])
-        known = corpora.setdefault(corpus.path, corpus).named(identity) if corpus is not None else {}
+        if corpus is not None and corpus.path not in corpora:
+            corpora[corpus.path], known[corpus.path] = corpus, corpus.named(identity)
         for at in source.split.find(identity):
             entry = source.split.document(at)
             steps = Counter(step + 1 for step in traced.rows.steps_of(number, at, traced.steps))
             facts = {"source": entry.source, "mixture": source.name, "tokens": entry.length}
-            origin = known.pop((entry.source, identity), None)
-            facts |= origin.as_json() if origin is not None else {}
+            if corpus is not None:
+                trained.add((corpus.path, entry.source))
+                origin = known[corpus.path].get((entry.source, identity))
+                facts |= origin.as_json() if origin is not None else {}
             facts["fate"] = "seen" if steps else "not_reached"
             facts["steps"] = [{"step": step, "rows": rows} for step, rows in sorted(steps.items())]
             told["found"].append(facts)
-        told["found"] += [
-            {"source": origin.document.source, "mixture": source.name, **origin.as_json(), **_fate(origin)}
-            for origin in known.values()
-        ]
+    for path, origins in known.items():
+        rest = [origin for (source_name, _), origin in origins.items() if (path, source_name) not in trained]
+        told["found"] += [{"source": o.document.source, **o.as_json(), **_fate(o)} for o in rest]
     told["found"] += _held_out(traced, identity, told["found"])
     told["notes"] = list(dict.fromkeys(told["notes"] + [note for c in corpora.values() for note in c.notes]))
     if not told["found"]:
@@ -147,7 +151,7 @@ def trace_document(traced: TracedRun, identity: str) -> dict[str, Any]:
     return told
 
 
-def _fate(origin: Any) -> dict[str, Any]:
+def _fate(origin: Origin) -> dict[str, Any]:
     """Why a document of the corpus is not among those that are trained on."""
     metadata = origin.document.metadata
     if origin.split == "dropped":

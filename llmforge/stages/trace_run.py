@@ -41,7 +41,7 @@ def open_run(given: Path) -> TracedRun:
         DataError: a tokens folder is not there; the line names it.
         DamagedError: it was made anew since, or is damaged.
     """
-    from llmforge.stages.pretrain_data import mixing, run_sources
+    from llmforge.stages.pretrain_data import mixing, run_sources, train_split
     from llmforge.tokens.run_rows import RunRows
 
     path, facts = _find(given)
@@ -52,7 +52,8 @@ def open_run(given: Path) -> TracedRun:
         for source in config.data.sources
     )
     rows = config.train.batch_rows(config.data.seq_len)
-    sources = run_sources(config, [folder.split("train") for folder in folders])
+    pairs = zip(folders, config.data.sources, strict=True)
+    sources = run_sources(config, [train_split(folder, source) for folder, source in pairs])
     plan = RunRows(sources, config.data.seq_len, rows, config.seed, mixing(config))
     result = facts.get("result") if isinstance(facts.get("result"), dict) else {}
     kept = result.get("best_step") if isinstance(result, dict) else None
