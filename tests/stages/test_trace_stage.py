@@ -16,6 +16,7 @@ import pytest
 from llmforge.corpus.folder import read_corpus
 from llmforge.errors import DamagedError, DataError, UsageError
 from llmforge.runtime.console import Console
+from llmforge.runtime.manifest import read_manifest, write_manifest
 from llmforge.stages import clean, pretrain, tokenize
 from llmforge.stages.pretrain_data import open_data
 from llmforge.stages.trace import answer, trace_document, trace_step
@@ -176,6 +177,7 @@ def test_measurements_beside_the_corpus_are_told(place: Path, tmp_path: Path) ->
         "words": [90.0, 91.0, 1.0],
     }
     pq.write_table(pa.table(columns), corpus / "signals.parquet")
+    write_manifest(corpus, "corpus", config=read_manifest(place / "clean-notes" / "corpus", "corpus").config)
     found = TracedCorpus(corpus, tmp_path).find(
         [("notes", "note1.txt#1"), ("notes", "note2.txt#1")], ["train", "valid"]
     )
