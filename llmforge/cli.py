@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import typer
 from typer.core import TyperGroup
 
-from llmforge.cli_flags import Answering, Asked, Call, Judged, Prompts, Training
+from llmforge.cli_flags import Answering, Asked, Call, Judged, Prompts, Traced, Training
 from llmforge.errors import UsageError
 from llmforge.runtime.exits import guarded
 from llmforge.runtime.threads import spin_briefly
@@ -181,6 +181,18 @@ def run(call: Call) -> None:
     from llmforge.stages.run import run_request
 
     run_request(call.request("run"))
+
+
+@_command(
+    "Whole way",
+    "trace --run runs/quickstart/pretrain --step 100",
+    "trace --run runs/quickstart --document stdlib/str.partition --json",
+)
+def trace(traced: Traced) -> None:
+    """From a training step to its documents and their origin; from a document to its steps or its fate."""
+    from llmforge.stages.trace import answer
+
+    answer(traced.run, traced.step, traced.document, traced.json)
 
 
 def _execute(request: Request, **options: object) -> None:

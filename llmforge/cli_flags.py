@@ -138,3 +138,17 @@ class Training:
     def options(self) -> dict[str, object]:
         """The flags as arguments of the stage."""
         return {"resume": self.resume, "nproc": self.nproc}
+
+
+@dataclass(frozen=True)
+class Traced:
+    """Flags of `trace`."""
+
+    run: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run folder of a pretrain, or of a pipeline with one.")
+    ] = None
+    step: Annotated[int | None, typer.Option(metavar="N", help="The documents in this step's batch (from 1).")] = None
+    document: Annotated[
+        str | None, typer.Option(metavar="ID", help="The steps that saw this document, or why none did.")
+    ] = None
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False

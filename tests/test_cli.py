@@ -65,6 +65,7 @@ def refused(answer: Answer, *words: str, code: int = 2) -> None:
 
 
 WORDS = {command: command.split() for command in (*COMMANDS, "run")}
+FLAGS_ONLY = ("trace",)  # commands that take no config
 
 BAD_FILES: dict[str, tuple[bytes, str]] = {
     "tag": (b"output_dir: !!python/object/apply:os.system [x]\n", "tags"),
@@ -360,6 +361,10 @@ def face() -> str:
         lines += sorted("  " + ", ".join([*item.opts, *item.secondary_opts]) for item in node.params)
         schema = RunConfig if command == "run" else table.stage(command).schema
         lines += [f"  {key}" for key in dict.fromkeys(_keys(schema, ""))]
+    for command in FLAGS_ONLY:
+        node = typer.main.get_command(cli.app).commands[command]  # type: ignore[attr-defined]
+        lines.append(f"llmforge {command}")
+        lines += sorted("  " + ", ".join([*item.opts, *item.secondary_opts]) for item in node.params)
     return "\n".join(lines) + "\n"
 
 

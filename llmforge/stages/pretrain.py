@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
 from llmforge.config.schema import Config
 from llmforge.model.config import ModelConfig, ModelSettings
 from llmforge.runtime.console import Console, duration
+from llmforge.tokens.settings import PretrainDataSettings
 from llmforge.training.settings import (
     OptimizerSettings,
     ParallelSettings,
@@ -26,38 +27,6 @@ if TYPE_CHECKING:
     from llmforge.training.loop_parts import TrainResult
 
 _STATE_BYTES_A_PARAMETER = 12  # weight and two averages, fp32
-
-
-class TokenSource(Config):
-    """One folder of token shards in the mixture."""
-
-    # how it is called in messages; the folder's documents keep the sources they came with
-    name: Annotated[str, Field(min_length=1)] = "text"
-    # a tokens folder, or the run folder of `tokenize`
-    path: Annotated[str, Field(min_length=1)]
-    # only its documents with this label, or one of these, as `clean`'s classify gave them; null: all
-    label: Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    # its share of the rows is its weight over the sum of all weights
-    weight: PositiveFloat = 1.0
-    # how often each window may come at most; null: no limit
-    max_repetition: PositiveFloat | None = None
-
-    @property
-    def labels(self) -> tuple[str, ...] | None:
-        """The labels to take; None for all documents."""
-        return (self.label,) if isinstance(self.label, str) else self.label
-
-
-class PretrainDataSettings(Config):
-    """What is read in which pieces."""
-
-    sources: Annotated[tuple[TokenSource, ...], Field(min_length=1)]
-    # a tokens folder whose `valid` split (or, without one, `train`) is held out; null: the sources' own valid splits
-    valid: str | None = None
-    # tokens of a row: what the model sees at once
-    seq_len: Annotated[int, Field(gt=0, le=2**24)] = 256
-    # attention stays inside a document, and positions restart with each
-    document_mask: bool = False
 
 
 class PretrainConfig(Config):
@@ -93,6 +62,7 @@ def run(config: PretrainConfig, console: Console, resume: str = "auto") -> dict[
     Raises:
         UsageError: the saved state belongs to another config.
         DataError: the tokens are missing, too few, changed since the start, or made by different tokenizers.
+        DamagedError: a shard is not what was written; found at the start or, in its bytes, while the run goes on.
         StopRequested: a signal came; the state is saved.
     """
     from llmforge.runtime.run_folder import RunFolder
@@ -103,9 +73,13 @@ def run(config: PretrainConfig, console: Console, resume: str = "auto") -> dict[
     shape = model_config(config, data.vocab_size)
     with open_bench(config.device, config.deterministic, console) as bench:
         values = config.model_dump(mode="json")
-        with RunFolder.open(config.output_dir, "pretrain", values, passive=not bench.world.first) as folder:
-            model, outcome = _train(config, data, shape, folder, bench, resume)
-            result = _result(outcome, shape, folder, data)
+        with (
+            RunFolder.open(config.output_dir, "pretrain", values, passive=not bench.world.first) as folder,
+            data.watching(bench.world.first),
+        ):
+            model, outcome, served = _train(config, data, shape, folder, bench, resume)
+            data.finish_check(folder, outcome.seconds)
+            result = _result(outcome, shape, folder, data) | {"sources": served}
             folder.record(result=result)
             if bench.world.first:
                 _publish(config, data, model, folder, result)
@@ -141,10 +115,11 @@ def model_config(config: PretrainConfig, vocab_size: int) -> ModelConfig:
 
 def _train(
     config: PretrainConfig, data: PretrainData, shape: ModelConfig, folder: RunFolder, bench: Bench, resume: str
-) -> tuple[Transformer, TrainResult]:
+) -> tuple[Transformer, TrainResult, dict[str, dict[str, object]]]:
     from llmforge.model.init import parameter_roles
     from llmforge.runtime.seeding import seed_everything
     from llmforge.stages.pretrain_data import make_observers, make_validation
+    from llmforge.tokens.ahead import Ahead
     from llmforge.training.assemble import Job, Recipe, Trained, find_start, make_horizon, make_trainer
     from llmforge.training.objective import CausalLMObjective
     from llmforge.training.parallel import gathered
@@ -153,8 +128,12 @@ def _train(
     batches = data.batches(config, rows)
     recipe = Recipe(config.train, config.optimizer, config.scheduler, config.parallel)
     horizon = make_horizon(recipe, rows, seq_len, batches.num_windows)
-    data.check_enough(batches, horizon.steps)
-    job = Job(folder, recipe, config.model_dump(mode="json"), data.digests, batches, horizon, seq_len, rows)
+    for line in data.check_enough(config, batches, horizon.steps):
+        bench.console.say(line)
+        folder.log(line)
+    served_batches = data.check.watched(batches if bench.device.type == "cpu" else Ahead(batches))
+    values = config.model_dump(mode="json")
+    job = Job(folder, recipe, values, data.digests, served_batches, horizon, seq_len, rows)
     start = find_start(job, bench, config.precision, resume, shape.flops_per_token(seq_len))
     seed_everything(config.seed)
     model = _build(config, shape, start.dtype)
@@ -164,7 +143,8 @@ def _train(
     trainer = make_trainer(job, bench, start, trained, validation, observers)
     with folder.phase("train"):
         outcome = trainer.train(start.saved)
-    return gathered(model, lambda: _build(config, shape, start.dtype)), outcome
+    served = {entry.source: entry.as_json() for entry in batches.rows.served(outcome.steps)}
+    return gathered(model, lambda: _build(config, shape, start.dtype)), outcome, served
 
 
 def _build(config: PretrainConfig, shape: ModelConfig, dtype: Any) -> Transformer:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmforge.errors import DataError, UsageError
+from llmforge.errors import DataError
 from llmforge.tokens.folder import TokenFolder, TokenSplit
 
 if TYPE_CHECKING:
     from llmforge.model.transformer import Transformer
     from llmforge.runtime.run_folder import RunFolder
-    from llmforge.stages.pretrain import PretrainConfig, TokenSource
+    from llmforge.stages.pretrain import PretrainConfig
     from llmforge.tokenizer.tokenizer import Tokenizer
     from llmforge.tokens.loader import WindowBatches
+    from llmforge.tokens.run_rows import Mixing, RunSource
+    from llmforge.tokens.settings import TokenSource
+    from llmforge.tokens.verify import BackgroundCheck
     from llmforge.training.assemble import Bench
     from llmforge.training.loop_parts import StepInfo
     from llmforge.training.validation import WindowValidation
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
 SAMPLES = "samples.jsonl"
 _SAMPLE_TOKENS = 48
 _SAMPLES = 3
+_LEAST_PATIENCE = 10.0  # seconds that the end of a run waits for the check of its shards
+_PATIENCE = 0.05  # and the share of the training's time
 
 
 @dataclass(frozen=True)
@@ -66,20 +72,73 @@ class PretrainData:
         """
         from llmforge.tokens.loader import WindowBatches
 
-        sources = [
-            (split, source.weight, source.max_repetition)
-            for split, source in zip(self.train, config.data.sources, strict=True)
-        ]
-        return WindowBatches(sources, config.data.seq_len, rows, config.seed, config.data.document_mask)
+        data = config.data
+        return WindowBatches(
+            run_sources(config, self.train), data.seq_len, rows, config.seed, data.document_mask, mixing(config)
+        )
 
-    def check_enough(self, batches: WindowBatches, steps: int | None) -> None:
-        """Raises DataError when max_repetition ends the data before the run."""
-        if steps is not None and batches.max_steps is not None and batches.max_steps < steps:
-            raise DataError(
-                f"the run has {steps} steps and max_repetition ends the data after {batches.max_steps}",
-                "data.sources",
-                "raise max_repetition, shorten the run or add text",
-            )
+    def check_enough(self, config: PretrainConfig, batches: WindowBatches, steps: int | None) -> list[str]:
+        """What a person should know of the mixture before the run, a line each.
+
+        Raises:
+            DataError: max_repetition ends the data, or a source that may not run out, before the run.
+        """
+        from llmforge.tokens.mixture_notes import check, notes
+
+        check(batches.rows, steps, config.data.when_exhausted)
+        return notes(batches.rows, steps)
+
+    @cached_property
+    def check(self) -> BackgroundCheck:
+        """A check of every byte of the shards, which `watching` starts."""
+        from llmforge.tokens.verify import BackgroundCheck
+
+        return BackgroundCheck(sorted({split.path for split in (*self.train, *self.valid)}))
+
+    @contextmanager
+    def watching(self, first: bool) -> Iterator[None]:
+        """Checks the shards in the background for the time of a `with`, in the first process."""
+        with self.check if first else nullcontext():
+            yield
+
+    def finish_check(self, folder: RunFolder, train_seconds: float) -> None:
+        """Waits for the background check, which is short beside a run of useful length, and logs if it is not.
+
+        Raises:
+            DamagedError: a shard is not what was written.
+        """
+        if folder.passive:
+            return
+        if not self.check.finish(max(_LEAST_PATIENCE, _PATIENCE * train_seconds)):
+            folder.log(f"the run was over when {self.check.checked} of {self.check.files} token files were checked")
+
+
+def train_split(folder: TokenFolder, source: TokenSource) -> TokenSplit:
+    """The documents that a source of the mixture takes of its folder: the one place where a selection belongs.
+
+    Raises:
+        DataError: there are none.
+    """
+    from llmforge.tokens.selection import select
+
+    split = folder.split("train")
+    return split if source.labels is None else select(split, source.labels)
+
+
+def run_sources(config: PretrainConfig, splits: Sequence[TokenSplit]) -> list[RunSource]:
+    """The config's sources with their opened splits."""
+    from llmforge.tokens.run_rows import RunSource
+
+    pairs = zip(splits, config.data.sources, strict=True)
+    return [RunSource(split, source.weight, source.max_repetition, source.name) for split, source in pairs]
+
+
+def mixing(config: PretrainConfig) -> Mixing:
+    """How the config's sources become rows."""
+    from llmforge.tokens.run_rows import Mixing, StagedWeights
+
+    stages = [StagedWeights(stage.start_step, config.data.stage_weights(stage)) for stage in config.data.stages]
+    return Mixing(config.data.packing, tuple(stages))
 
 
 def open_data(config: PretrainConfig) -> PretrainData:
@@ -96,18 +155,12 @@ def open_data(config: PretrainConfig) -> PretrainData:
             what = f"these tokens and those of {folders[0].path} were made with different tokenizers"
             raise DataError(what, folder.path, "run llmforge tokenize with one tokenizer")
     pairs = list(zip(folders, config.data.sources, strict=True))
-    train = tuple(_labelled(folder.split("train"), source) for folder, source in pairs)
+    train = tuple(train_split(*pair) for pair in pairs)
     if held_out is not None:
         valid: tuple[TokenSplit, ...] = (held_out.split("valid" if "valid" in held_out.split_names else "train"),)
     else:
         valid = tuple(_held_out(pairs))
     return PretrainData(folders, train, tuple(s for s in valid if s.num_tokens > 1), digests(config))
-
-
-def _labelled(split: TokenSplit, source: TokenSource) -> TokenSplit:
-    from llmforge.tokens.selection import select
-
-    return split if source.labels is None else select(split, source.labels)
 
 
 def _held_out(pairs: Sequence[tuple[TokenFolder, TokenSource]]) -> Iterator[TokenSplit]:
@@ -137,8 +190,6 @@ def digests(config: PretrainConfig) -> dict[str, str]:
 
     found: dict[str, str] = {}
     for source in config.data.sources:
-        if source.name in found:
-            raise UsageError(f"two sources are called {source.name}", "data.sources", "give each its own name")
         found[source.name] = manifest_digest(source.path, "tokens")
     if config.data.valid:
         found["valid split"] = manifest_digest(config.data.valid, "tokens")

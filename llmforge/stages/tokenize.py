@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _UNPACKED = 4  # a compressed corpus holds about this many bytes of text a byte
 _TEXT_PER_ID_BYTE = 2  # and text becomes about half as many bytes of ids
+_PARTIAL = ".tokens.partial"  # in the run folder: the shards of a run that is not through
 
 
 class TokenizeConfig(Config):
@@ -34,12 +35,15 @@ class TokenizeConfig(Config):
 
 
 def run(config: TokenizeConfig, console: Console) -> dict[str, object]:
-    """Encodes the splits train and valid and publishes `tokens/`.
+    """Encodes the splits train and valid and publishes `tokens/`; goes on behind the whole shards of a killed run.
 
     Raises:
         DataError: no corpus, no tokenizer, or no text.
         DamagedError: a file of either was cut or changed.
+        StopRequested: a signal came; whole shards are kept, and the same command goes on behind them.
     """
+    from llmforge.errors import MachineError, StopRequested
+    from llmforge.runtime.code import code_digest
     from llmforge.runtime.manifest import find_artefact, read_manifest
     from llmforge.runtime.run_folder import RunFolder
     from llmforge.tokenizer.files import find_tokenizer
@@ -48,15 +52,18 @@ def run(config: TokenizeConfig, console: Console) -> dict[str, object]:
     corpus, tokenizer = find_artefact(config.corpus, "corpus"), find_tokenizer(config.tokenizer)
     made_from = {"corpus": read_manifest(corpus, "corpus").digest, "tokenizer": _fingerprint(tokenizer)}
     with RunFolder.open(config.output_dir, "tokenize", config.model_dump(mode="json")) as folder:
-        temp = folder.temporary("tokens")
+        partial = folder.path / _PARTIAL
         try:
             with folder.phase("encode"):
-                writer = TokenWriter(temp, tokenizer, label_key=config.label_key)
+                makings = {**made_from, "code": code_digest("corpus", "tokenizer", "tokens"), "label": config.label_key}
+                writer = TokenWriter(partial, tokenizer, label_key=config.label_key, makings=makings)
                 _write(writer, corpus, config.workers, console)
             totals = _totals(writer)
-            folder.publish(temp, "tokens", made_from=made_from, facts=totals)
+            folder.publish(partial, "tokens", made_from=made_from, facts=totals)
+        except (StopRequested, MachineError, KeyboardInterrupt):
+            raise  # the same command goes on behind what is whole
         except BaseException:
-            folder.discard(temp)
+            folder.discard(partial)
             raise
         result: dict[str, object] = {**totals, "output": str(folder.path / "tokens")}
         folder.record(result=result)
@@ -108,6 +115,9 @@ def _write(writer: TokenWriter, corpus: Path, workers: int, console: Console) ->
 
     processes = number_of_workers(workers, _stored_bytes(corpus) * _UNPACKED)
     console.detail(f"{processes} processes")
+    before = writer.done_before
+    if before.documents:
+        console.say(f"going on behind {before.documents:,} documents ({before.tokens:,} tokens) of an earlier run")
     with StopSignals() as stop, console.progress("tokenizing", unit="B") as bar:
 
         def after_batch(done: int) -> None:

@@ -111,13 +111,14 @@ class TokenSplit:
         while start < stop:
             number = bisect_right(self._token_bases, start) - 1
             base, shard = self._token_bases[number], self._shards[number]
-            part = shard.tokens[start - base : min(stop - base, len(shard.tokens))].astype(np.int64)
-            if part.max() >= self.vocab_size:
-                what = f"id {part.max()} lies beyond the vocabulary of {self.vocab_size}"
+            part = shard.tokens[start - base : min(stop - base, len(shard.tokens))]
+            largest = int(part.max())
+            if largest >= self.vocab_size:
+                what = f"id {largest} lies beyond the vocabulary of {self.vocab_size}"
                 raise DamagedError(what, shard.path, "run llmforge tokenize again")
-            parts.append(part)
+            parts.append(part.astype(np.int64))
             start += len(part)
-        return np.concatenate(parts)
+        return np.concatenate(parts) if len(parts) > 2 else parts[-1]
 
     def document_at(self, position: int) -> int:
         """The number of the document that holds a position of the stream."""
@@ -125,6 +126,11 @@ class TokenSplit:
 
         assert 0 <= position < self.num_tokens, "a position outside the stream"
         return int(np.searchsorted(self.starts, position, side="right")) - 1
+
+    def find(self, name: str) -> list[int]:
+        """The numbers of the documents with this id, of which there may be one in each source."""
+        shards = zip(self._shards, self._document_bases, strict=False)
+        return [base + place for shard, base in shards for place in shard.find(name)]
 
     def document(self, number: int) -> TokenDocument:
         """A document by its number."""
@@ -189,6 +195,14 @@ class TokenFolder:
             Shard(self.path / f"{name}-{number:05d}", number, self.tokenizer_digest)
             for number in range(self._counts[name])
         ]
+        for shard in shards:
+            for what, numbers, names in (
+                ("source", shard.sources, self.source_names),
+                ("label", shard.labels, self.label_names),
+            ):
+                if len(numbers) and int(numbers.max()) >= len(names):
+                    message = f"the index names {what} {numbers.max()} of {len(names)}"
+                    raise DamagedError(message, shard.path.with_suffix(".idx"), "run llmforge tokenize again")
         return TokenSplit(name, shards, Names(self.source_names, self.label_names), self.vocab_size, self.path)
 
 

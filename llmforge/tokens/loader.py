@@ -6,9 +6,8 @@ gets the same rows. B rows, T positions in a row.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,59 +15,37 @@ from numpy.typing import NDArray
 
 from llmforge.errors import DataError
 from llmforge.tokens.batch import IGNORED, Batch
-from llmforge.tokens.folder import TokenDocument, TokenSplit
-from llmforge.tokens.mixture import Mixture, Share
+from llmforge.tokens.folder import TokenSplit
+from llmforge.tokens.run_rows import Mixing, RunRows, RunSource, TracedSpan
 
-_KEPT_EPOCHS = 4  # shuffles kept in memory, 4 bytes a window each
-
-
-@dataclass(frozen=True)
-class TracedSpan:
-    """Part of a batch: tokens `start` to `start + length` of a document (counted from its first) in a row."""
-
-    row: int
-    document: TokenDocument
-    start: int
-    length: int
+_CONCATENATED = Mixing()
 
 
 class WindowBatches:
-    """Shuffled windows that do not overlap, epoch by epoch, from one or several splits."""
+    """Shuffled rows, epoch by epoch, from one or several splits; `rows` tells everything about them but the ids."""
 
     def __init__(
         self,
-        sources: Sequence[tuple[TokenSplit, float, float | None]],
+        sources: Sequence[RunSource],
         seq_len: int,
         batch_rows: int,
         seed: int,
         document_mask: bool = False,
+        mixing: Mixing = _CONCATENATED,
     ) -> None:
-        """`sources` are (split, weight, max_repetition); the last is None for no limit.
-
-        Raises:
-            DataError: a split is shorter than one window.
-        """
-        assert sources and seq_len > 0 and batch_rows > 0
+        """Raises DataError when a split is shorter than one row."""
+        self.rows = RunRows(sources, seq_len, batch_rows, seed, mixing)
         self.seq_len, self.batch_rows, self.seed, self.document_mask = seq_len, batch_rows, seed, document_mask
-        self._splits = [split for split, _, _ in sources]
-        for split in self._splits:
-            if split.num_tokens < seq_len + 1:
-                what = f"{split.num_tokens:,} tokens are fewer than one window of seq_len {seq_len} + 1"
-                raise DataError(what, split.path, "lower data.seq_len or give more text")
-        self._windows = [(split.num_tokens - 1) // seq_len for split in self._splits]
-        shares = [Share(n, weight, cap) for n, (_, weight, cap) in zip(self._windows, sources, strict=True)]
-        self._mixture = Mixture(shares)
-        self._orders: OrderedDict[tuple[int, int], tuple[NDArray[np.int32], int]] = OrderedDict()
 
     @property
     def num_windows(self) -> int:
-        """Windows of all sources together: rows of one epoch."""
-        return sum(self._windows)
+        """Rows of one epoch of all sources together."""
+        return self.rows.num_rows
 
     @property
     def max_steps(self) -> int | None:
         """Steps until max_repetition has used up all sources; None without such a limit."""
-        return None if self._mixture.num_rows is None else self._mixture.num_rows // self.batch_rows
+        return self.rows.max_steps
 
     def batches(self, step: int) -> Batch:
         """The global batch of a step (from 0): a pure function of the sources, the seed and the step.
@@ -76,8 +53,9 @@ class WindowBatches:
         Raises:
             DataError: max_repetition has used up the sources.
         """
-        rows = [self._window(step, row) for row in range(self.batch_rows)]
-        return _batch([self._splits[source] for source, _ in rows], [at for _, at in rows], self)
+        contents = self.rows.step(step)
+        rows = [_Row(self.rows.sources[row.source].split, row.pieces) for row in contents]
+        return _batch(rows, self.seq_len, self.document_mask, None)
 
     def __call__(self, step: int) -> Batch:
         """`batches(step)`."""
@@ -89,35 +67,7 @@ class WindowBatches:
 
     def trace(self, step: int) -> list[TracedSpan]:
         """The documents behind the inputs of a step's batch, row by row."""
-        spans = []
-        for row in range(self.batch_rows):
-            source, at = self._window(step, row)
-            spans += [TracedSpan(row, *span) for span in _spans(self._splits[source], at, self.seq_len)]
-        return spans
-
-    def _window(self, step: int, row: int) -> tuple[int, int]:
-        """(source, first position) of a row of a step."""
-        found = self._mixture.locate(step * self.batch_rows + row)
-        if found is None:
-            what = f"step {step} is beyond the data: max_repetition ends it after {self.max_steps} steps"
-            raise DataError(what, hint="raise max_repetition, lower the steps or add sources")
-        source, before = found
-        epoch, place = divmod(before, self._windows[source])
-        order, shift = self._order(source, epoch)
-        return source, int(order[place]) * self.seq_len + shift
-
-    def _order(self, source: int, epoch: int) -> tuple[NDArray[np.int32], int]:
-        """The shuffle of a source's windows in an epoch, and where its first window begins."""
-        key = (source, epoch)
-        if key not in self._orders:
-            count = self._windows[source]
-            rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, source, epoch])))
-            spare = self._splits[source].num_tokens - 1 - count * self.seq_len
-            shift = int(rng.integers(0, spare + 1))
-            self._orders[key] = (rng.permutation(count).astype(np.int32), shift)
-            while len(self._orders) > max(_KEPT_EPOCHS, 2 * len(self._splits)):
-                self._orders.popitem(last=False)
-        return self._orders[key]
+        return self.rows.trace(step)
 
 
 class ValidWindows:
@@ -160,8 +110,8 @@ class ValidWindows:
 
     def __iter__(self) -> Iterator[Batch]:
         for at in range(0, len(self._starts), self.rows):
-            starts = self._starts[at : at + self.rows]
-            yield _batch([self.split] * len(starts), starts, self)
+            rows = [_Row(self.split, [(start, self.seq_len + 1)]) for start in self._starts[at : at + self.rows]]
+            yield _batch(rows, self.seq_len, self.document_mask, self.bos_id)
 
     def with_sources(self) -> Iterator[tuple[Batch, NDArray[np.int32]]]:
         """Each batch with the number of every label's source in `source_names`, (B, T)."""
@@ -190,23 +140,38 @@ class ValidWindows:
         return self._bytes_by_source
 
 
-def _batch(splits: Sequence[TokenSplit], starts: Sequence[int], plan: WindowBatches | ValidWindows) -> Batch:
-    """Windows that begin at `starts`, filled up at a stream's end with positions that are not trained on."""
-    rows, width = len(starts), plan.seq_len
-    window = np.zeros((rows, width + 1), dtype=np.int64)  # (B, T + 1)
-    filled = np.full(rows, width + 1)
-    for row, (split, start) in enumerate(zip(splits, starts, strict=True)):
-        ids = split.stream(start, width + 1)
-        window[row, : len(ids)], filled[row] = ids, len(ids)
-    inputs, labels = window[:, :-1], window[:, 1:].copy()  # (B, T)
-    labels[np.arange(1, width + 1) >= filled[:, None]] = IGNORED
-    if isinstance(plan, ValidWindows) and plan.bos_id is not None:
-        labels[labels == plan.bos_id] = IGNORED
+class _Row(NamedTuple):
+    """Pieces of a split that stand side by side: (start, tokens) each."""
+
+    split: TokenSplit
+    pieces: Sequence[tuple[int, int]]
+
+
+def _batch(contents: Sequence[_Row], seq_len: int, document_mask: bool, bos_id: int | None) -> Batch:
+    """Rows of T + 1 tokens at most as inputs and labels, filled up with positions that are not trained on.
+
+    A piece's first token is no label, nor is `bos_id` ever one.
+    """
+    rows, width = len(contents), seq_len
+    inputs = np.zeros((rows, width), dtype=np.int64)  # (B, T)
+    labels = np.full((rows, width), IGNORED, dtype=np.int64)  # (B, T)
+    begins = np.zeros((rows, width + 1), dtype=bool)  # where a piece begins behind another, and the filling
+    for row, (split, pieces) in enumerate(contents):
+        column = 0
+        for start, count in pieces:
+            ids = split.stream(start, count)
+            end = column + len(ids)
+            inputs[row, column:end] = ids[: width - column]
+            labels[row, column : end - 1] = ids[1:]
+            begins[row, end:][:1] = True
+            column = end
+    if bos_id is not None:
+        labels[labels == bos_id] = IGNORED
     documents = positions = None
-    if plan.document_mask:
-        documents, positions = _documents(splits, starts, labels)
+    if document_mask:
+        documents, positions = _documents(contents, begins, labels)
     return Batch(
-        torch.from_numpy(inputs.copy()),
+        torch.from_numpy(inputs),
         torch.from_numpy(labels),
         None if documents is None else torch.from_numpy(documents),
         None if positions is None else torch.from_numpy(positions),
@@ -214,27 +179,23 @@ def _batch(splits: Sequence[TokenSplit], starts: Sequence[int], plan: WindowBatc
 
 
 def _documents(
-    splits: Sequence[TokenSplit], starts: Sequence[int], labels: NDArray[np.int64]
+    contents: Sequence[_Row], begins: NDArray[np.bool_], labels: NDArray[np.int64]
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """(document_ids, positions), each (B, T); a label that begins the next document cannot be foreseen and is left
     out."""
-    rows, width = labels.shape
-    begins = np.zeros((rows, width + 1), dtype=bool)  # (B, T + 1)
-    for row, (split, start) in enumerate(zip(splits, starts, strict=True)):
-        low, high = np.searchsorted(split.starts, [start, start + width + 1])
-        begins[row, split.starts[low:high] - start] = True
+    rows, width = labels.shape  # begins: (B, T + 1)
+    for row, (split, pieces) in enumerate(contents):
+        column = 0
+        for start, count in pieces:
+            low, high = np.searchsorted(split.starts, (start, min(start + count, start + width + 1 - column)))
+            begins[row, split.starts[low:high] + (column - start)] = True
+            column += count
     labels[begins[:, 1:]] = IGNORED
-    documents = np.cumsum(begins[:, :-1], axis=1, dtype=np.int32)  # (B, T)
-    steps = np.broadcast_to(np.arange(width), (rows, width))
-    first = np.maximum.accumulate(np.where(begins[:, :-1], steps, 0), axis=1)
-    return documents - documents[:, :1], steps - first
-
-
-def _spans(split: TokenSplit, start: int, count: int) -> Iterator[tuple[TokenDocument, int, int]]:
-    """(document, first token inside it, tokens) of positions start to start + count - 1."""
-    stop = min(start + count, split.num_tokens)
-    while start < stop:
-        document = split.document(split.document_at(start))
-        end = min(stop, document.start + document.length)
-        yield document, start - document.start, end - start
-        start = end
+    # Part after part of all rows in one line: repeating a part's facts is several times as fast as running sums.
+    begins[:, 0] = True
+    first = np.flatnonzero(begins[:, :-1])  # (parts,)
+    lengths = np.diff(first, append=rows * width)
+    number = np.arange(len(first), dtype=np.int32)  # counted anew in every row
+    number -= np.searchsorted(first, first - first % width).astype(np.int32)
+    positions = np.arange(rows * width) - np.repeat(first, lengths)
+    return np.repeat(number, lengths).reshape(rows, width), positions.reshape(rows, width)  # (B, T) each

@@ -56,6 +56,10 @@ class SelectedDocuments(TokenSplit):
             start = min(stop, end)
         return np.concatenate(parts)
 
+    def find(self, name: str) -> list[int]:
+        """The numbers in the selection of the documents with this id."""
+        return [int(at) for at in np.flatnonzero(np.isin(self._chosen, self._split.find(name)))]
+
     def document(self, number: int) -> TokenDocument:
         """A document by its number in the selection."""
         assert 0 <= number < self.num_documents, "a document outside the selection"

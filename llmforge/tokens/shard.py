@@ -109,8 +109,22 @@ class Shard:
         self._names_at = at
         self._index = index
         _check_size(index, self._names_at + int(self._offsets[-1]))
-        if int(self.starts[-1]) != tokens or not bool(np.all(self.starts[:-1] <= self.starts[1:])):
+        if int(self.starts[-1]) != tokens or not _rises(self.starts) or not _rises(self._offsets):
             raise DamagedError("the documents do not add up to the shard's tokens", index, _AGAIN)
+
+    def find(self, name: str) -> list[int]:
+        """The places in the shard of the documents with this id."""
+        wanted = name.encode("utf-8", "surrogatepass")
+        with self._index.open("rb") as stream:
+            stream.seek(self._names_at)
+            names = stream.read()
+        found, at = [], names.find(wanted)
+        while at >= 0:
+            place = int(self._offsets[:-1].searchsorted(at, side="right")) - 1
+            if int(self._offsets[place]) == at and int(self._offsets[place + 1]) == at + len(wanted):
+                found.append(place)
+            at = names.find(wanted, at + 1)
+        return found
 
     def name(self, document: int) -> str:
         """The id of a document, by its place in the shard."""
@@ -127,7 +141,13 @@ def _mapped(path: Path, dtype: str, at: int, count: int) -> NDArray[np.unsignedi
         raise DamagedError("the file is cut off", path, _AGAIN)
     if count == 0:
         return np.zeros(0, dtype=dtype)
-    return np.memmap(path, dtype=dtype, mode="r", offset=at, shape=(count,))
+    # Seen as a plain array, since slices of a memmap object cost several times as much.
+    return np.asarray(np.memmap(path, dtype=dtype, mode="r", offset=at, shape=(count,)))
+
+
+def _rises(numbers: NDArray[np.unsignedinteger]) -> bool:
+    """Whether they begin at 0 and never fall."""
+    return int(numbers[0]) == 0 and bool((numbers[:-1] <= numbers[1:]).all())
 
 
 def _check_size(path: Path, expected: int) -> None:

@@ -19,6 +19,7 @@ from llmforge.runtime.files import digest_file
 from llmforge.runtime.manifest import write_manifest
 from llmforge.tokens.folder import FACTS_FILE, TokenFolder
 from llmforge.tokens.loader import ValidWindows, WindowBatches
+from llmforge.tokens.run_rows import RunSource
 from llmforge.tokens.selection import SelectedDocuments, select
 
 Documents = Callable[..., list[Document]]
@@ -76,6 +77,8 @@ def test_a_selection_is_its_documents_in_their_order(mixed: TokenFolder, labels:
         assert (mine.id, mine.source, mine.label, mine.length) == (found.id, found.source, found.label, found.length)
         assert chosen.stream(mine.start, mine.length).tolist() == ids[number]
         assert chosen.document_at(mine.start) == number == chosen.document_at(mine.start + mine.length - 1)
+        assert chosen.find(found.id) == [number]
+    assert chosen.find("nobody") == []
     assert chosen.token_bytes_total == sum(found.text_bytes for found in wanted)
     assert [chosen.source_names[at] for at in chosen.document_sources] == [found.source for found in wanted]
 
@@ -92,7 +95,7 @@ def test_any_piece_of_any_selection(mixed: TokenFolder, chosen: set[int], start:
 
 def test_batches_of_a_label_hold_its_documents_alone_and_follow_from_seed_and_step(mixed: TokenFolder) -> None:
     split = mixed.split("train")
-    sources = [(select(split, ["sea"]), 3.0, None), (select(split, ["court"]), 1.0, None)]
+    sources = [RunSource(select(split, ["sea"]), 3.0), RunSource(select(split, ["court"]))]
     plan, again = WindowBatches(sources, 32, 8, 4, True), WindowBatches(sources, 32, 8, 4, True)
     labels: list[str] = []
     for step in (7, 0, 3):

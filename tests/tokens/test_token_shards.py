@@ -118,6 +118,21 @@ def _count(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
+def _source(path: Path) -> None:
+    """The number of a document's source, just before the names."""
+    data = bytearray(path.with_suffix(".idx").read_bytes())
+    data[data.index(b"doc-0-") - 2] = 7
+    path.with_suffix(".idx").write_bytes(bytes(data))
+
+
+def _offsets(path: Path) -> None:
+    """An offset into the names that lies beyond the next one."""
+    data = bytearray(path.with_suffix(".idx").read_bytes())
+    count = int.from_bytes(data[24:32], "little")
+    data[64 + 16 * count + 8 + 8 : 64 + 16 * count + 8 + 16] = (2**40).to_bytes(8, "little")
+    path.with_suffix(".idx").write_bytes(bytes(data))
+
+
 @pytest.mark.parametrize("resealed", [False, True])
 @pytest.mark.parametrize("file", ["train-00000.bin", "train-00000.idx"])
 @pytest.mark.parametrize("harm", [_cut, _flip_magic, _version, _digest, _swap, _count, Path.unlink])
@@ -131,6 +146,25 @@ def test_damage_is_refused_by_name(
         write_manifest(folder, "tokens", config={})
     with pytest.raises(DamagedError, match=r"train-00000\.(bin|idx)"):
         TokenFolder.open(folder).split("train")
+
+
+@pytest.mark.parametrize("harm", [_source, _offsets])
+def test_an_index_that_contradicts_itself_is_refused(
+    tokens: TokenFolder, tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    folder = tmp_path / "tokens"
+    shutil.copytree(tokens.path, folder)
+    harm(folder / "train-00000.bin")
+    with pytest.raises(DamagedError, match=r"train-00000\.idx"):
+        TokenFolder.open(folder).split("train")
+
+
+def test_documents_are_found_by_their_id(tokens: TokenFolder) -> None:
+    split = tokens.split("train")
+    for number in range(split.num_documents):
+        assert split.find(split.document(number).id) == [number]
+    for name in ("doc-0-", "oc-0-1", "", "doc-0-1doc-0-2", "nobody"):
+        assert split.find(name) == []
 
 
 def test_ids_beyond_the_vocabulary_are_refused(tokens: TokenFolder, tmp_path: Path) -> None:

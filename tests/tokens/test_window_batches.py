@@ -15,7 +15,7 @@ from llmforge.tokenizer.tokenizer import Tokenizer
 from llmforge.tokens.batch import IGNORED, Batch
 from llmforge.tokens.folder import TokenFolder, TokenSplit
 from llmforge.tokens.loader import ValidWindows, WindowBatches
-from llmforge.tokens.mixture import Mixture, Share
+from llmforge.tokens.run_rows import RunSource
 
 RELAXED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 
@@ -47,16 +47,16 @@ def _same(a: Batch, b: Batch) -> bool:
 @RELAXED
 @given(seed=st.integers(0, 2**31), steps=st.lists(st.integers(0, 200), min_size=1, max_size=6), mask=st.booleans())
 def test_a_batch_depends_on_seed_and_step_only(train: TokenSplit, seed: int, steps: list[int], mask: bool) -> None:
-    used = WindowBatches([(train, 1.0, None)], 32, 6, seed, mask)
+    used = WindowBatches([RunSource(train)], 32, 6, seed, mask)
     for step in steps:
-        fresh = WindowBatches([(train, 1.0, None)], 32, 6, seed, mask)
+        fresh = WindowBatches([RunSource(train)], 32, 6, seed, mask)
         assert _same(used.batches(step), fresh.batches(step))
 
 
 @RELAXED
 @given(rows=st.integers(1, 20), seq_len=st.sampled_from([16, 33, 64]))
 def test_any_batch_size_gives_the_same_stream(train: TokenSplit, rows: int, seq_len: int) -> None:
-    sources = [(train, 1.0, None)]
+    sources = [RunSource(train)]
     single = WindowBatches(sources, seq_len, 1, 5)
     wide = WindowBatches(sources, seq_len, rows, 5)
     stream = [row for step in range(3) for row in _rows(wide.batches(step))]
@@ -64,7 +64,7 @@ def test_any_batch_size_gives_the_same_stream(train: TokenSplit, rows: int, seq_
 
 
 def test_micro_batches_are_slices(train: TokenSplit) -> None:
-    batch = WindowBatches([(train, 1.0, None)], 32, 7, 0, True).batches(3)
+    batch = WindowBatches([RunSource(train)], 32, 7, 0, True).batches(3)
     parts = [batch.rows(0, 2), batch.rows(2, 3), batch.rows(3, 7)]
     assert sum(part.num_trained for part in parts) == batch.num_trained
     assert [row for part in parts for row in _rows(part)] == _rows(batch)
@@ -72,7 +72,7 @@ def test_micro_batches_are_slices(train: TokenSplit) -> None:
 
 
 def test_an_epoch_serves_each_window_once_and_the_next_in_another_order(train: TokenSplit) -> None:
-    plan = WindowBatches([(train, 1.0, None)], 32, 1, 3)
+    plan = WindowBatches([RunSource(train)], 32, 1, 3)
     count = plan.num_windows
     assert count == (train.num_tokens - 1) // 32
     whole = train.stream(0, train.num_tokens)
@@ -88,14 +88,14 @@ def test_an_epoch_serves_each_window_once_and_the_next_in_another_order(train: T
 
 
 def test_labels_are_the_next_tokens(train: TokenSplit) -> None:
-    batch = WindowBatches([(train, 1.0, None)], 32, 8, 1).batches(0)
+    batch = WindowBatches([RunSource(train)], 32, 8, 1).batches(0)
     assert torch.equal(batch.input_ids[:, 1:], batch.labels[:, :-1])
     assert batch.document_ids is None and batch.num_trained == 8 * 32
     assert batch.input_ids.dtype == batch.labels.dtype == torch.int64
 
 
 def test_the_document_mask_restarts_positions_and_hides_what_cannot_be_foreseen(train: TokenSplit) -> None:
-    batch = WindowBatches([(train, 1.0, None)], 64, 16, 1, True).batches(2)
+    batch = WindowBatches([RunSource(train)], 64, 16, 1, True).batches(2)
     assert batch.document_ids is not None and batch.positions is not None
     assert batch.document_ids.dtype == torch.int32 and batch.positions.dtype == torch.int64
     for row in range(16):
@@ -113,7 +113,7 @@ def test_the_document_mask_restarts_positions_and_hides_what_cannot_be_foreseen(
 
 def test_the_trace_tells_the_documents_of_a_step(tokens: TokenFolder, train: TokenSplit) -> None:
     tokenizer = Tokenizer.load(tokens.tokenizer_folder)
-    plan = WindowBatches([(train, 1.0, None)], 50, 4, 9)
+    plan = WindowBatches([RunSource(train)], 50, 4, 9)
     batch, spans = plan.batches(5), plan.trace(5)
     texts = {document.id: document for document in (train.document(n) for n in range(train.num_documents))}
     for row in range(4):
@@ -171,11 +171,11 @@ def test_a_part_of_a_long_validation_is_spread_evenly(valid: TokenSplit) -> None
 
 def test_too_little_text_says_both_numbers(train: TokenSplit) -> None:
     with pytest.raises(DataError, match=rf"{train.num_tokens:,} tokens are fewer than one window of seq_len 100000"):
-        WindowBatches([(train, 1.0, None)], 100_000, 1, 0)
+        WindowBatches([RunSource(train)], 100_000, 1, 0)
 
 
 def test_sources_are_mixed_by_weight_and_repeated_no_more_than_allowed(train: TokenSplit, valid: TokenSplit) -> None:
-    plan = WindowBatches([(train, 3.0, 1.0), (valid, 1.0, 2.0)], 32, 4, 0)
+    plan = WindowBatches([RunSource(train, 3.0, 1.0), RunSource(valid, 1.0, 2.0)], 32, 4, 0)
     steps = plan.max_steps
     assert steps == (((train.num_tokens - 1) // 32) + 2 * ((valid.num_tokens - 1) // 32)) // 4
     names = [span.document.id for step in range(4) for span in plan.trace(step)]
@@ -183,38 +183,3 @@ def test_sources_are_mixed_by_weight_and_repeated_no_more_than_allowed(train: To
     plan.batches(steps - 1)
     with pytest.raises(DataError, match="max_repetition"):
         plan.batches(steps + 1)
-
-
-SHARES = st.lists(
-    st.builds(
-        Share, st.integers(1, 40), st.floats(0.01, 10), st.one_of(st.none(), st.sampled_from([1.0, 1.5, 2.0, 3.0]))
-    ),
-    min_size=1,
-    max_size=5,
-)
-
-
-@settings(deadline=None, max_examples=150)
-@given(shares=SHARES)
-def test_every_row_of_a_mixture_has_one_place_and_caps_hold(shares: list[Share]) -> None:
-    mixture = Mixture(shares)
-    rows = 300 if mixture.num_rows is None else mixture.num_rows
-    served = [0] * len(shares)
-    for row in range(rows):
-        found = mixture.locate(row)
-        assert found is not None
-        source, before = found
-        assert before == served[source]
-        served[source] += 1
-    for share, count in zip(shares, served, strict=True):
-        assert share.cap is None or count <= share.cap
-    if mixture.num_rows is not None:
-        assert mixture.locate(mixture.num_rows) is None
-        assert served == [share.cap for share in shares]
-
-
-def test_rows_follow_the_weights() -> None:
-    mixture = Mixture([Share(1000, 0.7), Share(1000, 0.2), Share(1000, 0.1)])
-    for rows in (10, 100, 1000):
-        counts = Counter(found[0] for row in range(rows) if (found := mixture.locate(row)))
-        assert all(abs(counts[source] - rows * share) <= 2 for source, share in enumerate((0.7, 0.2, 0.1)))
