@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -22,6 +23,17 @@ class TokenizerSettings(Config):
         ge=MIN_VOCAB,
         le=MAX_VOCAB,
         description="ids in all: control symbols, the 256 bytes, single characters, and what merging makes of them",
+    )
+    model_type: Literal["bpe", "unigram"] = Field(
+        "bpe",
+        description="bpe: pieces by merging, ids equal in all tools; unigram: the likeliest cut, fewer tools read it",
+    )
+    phrase_share: float = Field(
+        0.06,
+        ge=0.0,
+        le=0.5,
+        allow_inf_nan=False,
+        description="share of the ids beyond 1,024 for pieces over word borders, as ' of the' (bpe only)",
     )
     special_tokens: tuple[str, ...] = Field(
         (), description="further control symbols such as <|think|>, put in by id and never made out of text"
