@@ -8,7 +8,7 @@ places at once and still give exactly sentencepiece's ids: at most three parts, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_PARTS = 3
+_NONE = 2**31 - 1  # the rank of a pair that makes no phrase
 
 
 def borders(piece: str) -> list[int]:
@@ -50,21 +51,23 @@ class PhraseMerger:
         import numpy as np
 
         by_text = {text: number for number, text in pieces.items()}
-        rows = []
+        pairs: dict[tuple[int, int], int] = {}
         for rank, number in enumerate(phrases):
             text = pieces[number]
             for at in borders(text):
                 left, right = by_text.get(text[:at]), by_text.get(text[at:])
                 if left is not None and right is not None:
-                    rows.append((left * vocab_size + right, rank, number, left, right))
-        rows.sort()
-        self._size = vocab_size
-        self._keys = np.array([row[0] for row in rows], dtype=np.int64)
-        self._ranks = np.array([row[1] for row in rows], dtype=np.int64)
-        self._merged = np.array([row[2] for row in rows], dtype=np.uint32)
-        self._begins, self._ends = np.zeros(vocab_size, dtype=bool), np.zeros(vocab_size, dtype=bool)
-        self._begins[[row[3] for row in rows]] = True
-        self._ends[[row[4] for row in rows]] = True
+                    pairs[left, right] = rank
+        # A pair is looked up by two small tables and one of ranks over (left, right); row and column 0 are all others.
+        lefts, rights = ({number: at for at, number in enumerate(sorted(set(side)), 1)} for side in _sides(pairs))
+        width = len(rights) + 1
+        self._row, self._column = np.zeros((2, vocab_size), dtype=np.int32)
+        self._row[list(lefts)] = [at * width for at in lefts.values()]
+        self._column[list(rights)] = list(rights.values())
+        self._ranks = np.full((len(lefts) + 1) * width, _NONE, dtype=np.int32)
+        for (left, right), rank in pairs.items():
+            self._ranks[lefts[left] * width + rights[right]] = rank
+        self._merged = np.array(phrases, dtype=np.uint32)  # by rank
 
     def merge(self, ids: NDArray[np.uint32]) -> NDArray[np.uint32]:
         """Ids (N,) of words one after another -> ids with phrases (at most N,).
@@ -75,58 +78,54 @@ class PhraseMerger:
         """
         import numpy as np
 
-        if len(self._keys) == 0 or len(ids) < 2:
+        if len(ids) < 2:
             return ids
-        starts = np.flatnonzero(self._begins[ids[:-1]] & self._ends[ids[1:]])
-        places, rows = self._hits(ids, starts, starts + 1)
+        end = len(ids)  # the place behind the last id; also what is before the first
+        ranks = np.full(end + 1, _NONE, dtype=np.int32)  # of the pair that begins at each place
+        ranks[:-2] = self._rank(ids[:-1], ids[1:])
+        places = np.flatnonzero(ranks != _NONE)
         if not len(places):
             return ids
-        ids = ids.copy()
-        following = np.minimum(np.arange(1, len(ids) + 2), len(ids))  # the place of the next id, or the end
-        before = np.arange(-1, len(ids))
-        alive = np.ones(len(ids), dtype=bool)
+        ids = np.append(ids, np.uint32(0))
+        following, before = np.minimum(np.arange(1, end + 2), end), np.arange(-1, end)
+        before[0] = end
+        alive = np.ones(end, dtype=bool)
         while len(places):
-            chosen = _best_nearby(places, self._ranks[rows], following)
-            heads, taken = places[chosen], following[places[chosen]]
-            ids[heads] = self._merged[rows[chosen]]
+            chosen = _best_nearby(places, ranks, following, before)
+            heads = places[chosen]
+            taken = following[heads]
+            ids[heads] = self._merged[ranks[heads]]
             alive[taken] = False
+            ranks[taken] = _NONE
             following[heads] = following[taken]
             before[following[heads]] = heads
+            before[end] = end
             # A merged id stands in two new pairs: with what follows it, and with what is before it.
-            looked = np.unique(np.concatenate([heads, before[heads]]))
-            looked = looked[(looked >= 0) & (following[looked] < len(ids))]
-            rest = ~chosen & alive[places] & ~np.isin(places, looked)
-            found, found_rows = self._hits(ids, looked, following[looked])
-            places = np.concatenate([places[rest], found])
-            order = np.argsort(places)
-            places, rows = places[order], np.concatenate([rows[rest], found_rows])[order]
-        return ids[alive]
+            looked = np.concatenate([heads, before[heads]])
+            ranks[looked] = np.where(following[looked] < end, self._rank(ids[looked], ids[following[looked]]), _NONE)
+            ranks[end] = _NONE
+            places = np.concatenate([places[~chosen], looked])
+            places = places[ranks[places] != _NONE]
+        return ids[:-1][alive]
 
-    def _hits(
-        self, ids: NDArray[np.uint32], lefts: NDArray[np.int64], rights: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Which of the pairs make a phrase: (places of their left ids, rows in the table)."""
-        import numpy as np
+    def _rank(self, lefts: NDArray[np.uint32], rights: NDArray[np.uint32]) -> NDArray[np.int32]:
+        """The rank of the phrase that each pair (P,) makes, `_NONE` where it makes none."""
+        ranks: NDArray[np.int32] = self._ranks[self._row[lefts] + self._column[rights]]
+        return ranks
 
-        wanted = ids[lefts].astype(np.int64) * self._size + ids[rights]
-        rows = np.searchsorted(self._keys, wanted)
-        rows[rows == len(self._keys)] = 0
-        same = self._keys[rows] == wanted
-        return lefts[same], rows[same]
+
+def _sides(pairs: Iterable[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    return [left for left, _ in pairs], [right for _, right in pairs]
 
 
 def _best_nearby(
-    places: NDArray[np.int64], ranks: NDArray[np.int64], following: NDArray[np.int64]
+    places: NDArray[np.int64], ranks: NDArray[np.int32], following: NDArray[np.int64], before: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Pairs that none of the (up to two) pairs on each side within two ids outranks; equal ranks are the same phrase
-    and never overlap."""
-    import numpy as np
+    """Which of the pairs at `places` (P,) no pair within two ids outranks.
 
-    best = np.ones(len(places), dtype=bool)
-    one, two = following[places], following[following[places]]
-    for step in (1, 2):
-        first, second = places[:-step], places[step:]
-        near = (second == one[: len(first)]) | (second == two[: len(first)])
-        best[: len(first)] &= ~(near & (ranks[step:] < ranks[: len(first)]))
-        best[step:] &= ~(near & (ranks[: len(first)] < ranks[step:]))
-    return best
+    Pairs of equal rank are the same phrase; no word is in it twice, so they never overlap.
+    """
+    own = ranks[places]
+    next_one, last_one = following[places], before[places]
+    best: NDArray[np.bool_] = (own <= ranks[next_one]) & (own <= ranks[last_one])
+    return best & (own <= ranks[following[next_one]]) & (own <= ranks[before[last_one]])

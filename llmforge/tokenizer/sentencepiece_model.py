@@ -8,7 +8,7 @@ byte. A few lines of wire format save the protobuf package, which nothing else h
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 _NORMAL = 1
 _SPACE = "\u2581"  # how sentencepiece writes a space
@@ -94,4 +94,17 @@ def append_pieces(model: bytes, texts: Sequence[str]) -> bytes:
         piece = _varint(_TEXT << 3 | _LENGTH) + _varint(len(encoded)) + encoded
         piece += _varint(_SCORE << 3 | _FIXED32) + struct.pack("<f", lowest - rank)
         out += _varint(_PIECES << 3 | _LENGTH) + _varint(len(piece)) + piece
+    return bytes(out)
+
+
+def without_pieces(model: bytes, unwanted: Callable[[str], bool]) -> bytes:
+    """The model without the NORMAL pieces whose text (spaces as spaces) is `unwanted`; ids behind them move up."""
+    out = bytearray()
+    for number, whole, payload in _fields(model):
+        if number == _PIECES:
+            fields = {field: value for field, _, value in _fields(payload)}
+            kind = _read_varint(fields[_TYPE], 0)[0] if _TYPE in fields else _NORMAL
+            if kind == _NORMAL and unwanted(fields[_TEXT].decode("utf-8").replace(_SPACE, " ")):
+                continue
+        out += whole
     return bytes(out)

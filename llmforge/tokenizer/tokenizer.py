@@ -96,7 +96,7 @@ class Tokenizer:
     ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
         """Texts as [bos] ids [eos], as far as the vocabulary has these: all ids (N,) and how many each text has (D,).
 
-        The fastest way to encode a corpus, in batches of about a megabyte of text.
+        The fastest way to encode a corpus, in batches of about four megabytes of text.
 
         Raises:
             DataError: a text holds half a surrogate pair; the line names it by its entry in `names`.

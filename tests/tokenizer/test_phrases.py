@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
 
 from llmforge.errors import DamagedError, DataError
+from llmforge.tokenizer.fast_words import FastWords
 from llmforge.tokenizer.phrase_training import GAP, learn_phrases
 from llmforge.tokenizer.phrases import PhraseMerger, borders, is_mergeable, is_phrase, parts
 from llmforge.tokenizer.sentencepiece_backend import SentencePieceBackend
@@ -101,7 +102,7 @@ def test_too_few_phrases_leave_their_ids_to_words(tmp_path: Path, texts: list[st
 
 
 def test_documents_of_a_batch_are_those_encoded_alone(tokenizer: Tokenizer, texts: list[str], nasty: list[str]) -> None:
-    documents = texts + nasty
+    documents = texts + nasty + ["<s> and <|user|>", "\u2581"] + texts + ["x of the y " * 50_000] + texts
     ids, lengths = tokenizer.encode_documents(documents)
     alone = [[1, *tokenizer.encode(text), 2] for text in documents]
     assert ids.tolist() == [number for row in alone for number in row] and lengths.tolist() == list(map(len, alone))
@@ -114,3 +115,15 @@ def test_pieces_over_words_that_are_not_llmforges_are_refused(folder: Path) -> N
     model = append_pieces((folder / "tokenizer.model").read_bytes(), [" a b c d e"])
     with pytest.raises(DamagedError, match="across words"):
         SentencePieceBackend.of_model(model)
+
+
+def test_a_faster_encoder_is_used_only_when_its_ids_are_equal(
+    tokenizer: Tokenizer, folder: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gigatoken")
+    backend = SentencePieceBackend(folder)
+    assert backend._fast is not None and not backend._fast.usable("a</s>") and backend._fast.usable("a < b")
+    fast = backend.encode_documents(texts)[0].tolist()
+    monkeypatch.setattr(FastWords, "encode", lambda self, texts: (np.zeros(1, np.uint32), np.ones(1, np.int64)))
+    plain = SentencePieceBackend(folder)
+    assert plain._fast is None and plain.encode_documents(texts)[0].tolist() == fast
