@@ -13,6 +13,7 @@ from llmforge.runtime.files import digest_file, restore_folder
 MODEL_FILE = "tokenizer.model"
 JSON_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
+FORMAT_KEY = "llmforge_chat_format"  # in tokenizer_config.json: the name of the chat format of our vocabularies
 SPECIAL_MAP_FILE = "special_tokens_map.json"
 TOKENIZER_FILES = (
     MODEL_FILE,

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from llmforge.errors import DamagedError, DataError
 from llmforge.runtime.files import digest_file
+from llmforge.tokenizer.chat_formats import FORMATS
 from llmforge.tokenizer.fast_words import FastWords, open_fast_words
-from llmforge.tokenizer.files import MODEL_FILE
+from llmforge.tokenizer.files import CONFIG_FILE, FORMAT_KEY, MODEL_FILE, read_json
 from llmforge.tokenizer.phrases import PhraseMerger, is_mergeable, is_phrase
 from llmforge.tokenizer.sentencepiece_model import without_pieces
 from llmforge.tokenizer.special_tokens import BOS, BYTES, CONTROL, END, EOS, IDS, PAD
@@ -54,6 +55,10 @@ class SentencePieceBackend:
         path = folder / MODEL_FILE
         model = path.read_bytes()
         self._set_up(model, path)
+        self.form = FORMATS.get(str(read_json(folder / CONFIG_FILE).get(FORMAT_KEY, "own")), FORMATS["own"])
+        if missing := set(self.form.control) - set(self.names):
+            raise DamagedError(f"the chat format needs {', '.join(sorted(missing))}", path, "train the tokenizer again")
+        self.stop_ids = frozenset({IDS[EOS], IDS[END], self.names[self.form.end]})
         self.digest = digest_file(path)
 
     @classmethod
@@ -85,6 +90,7 @@ class SentencePieceBackend:
         self.bos_id: int | None = IDS[BOS]
         self.eos_id: int | None = IDS[EOS]
         self.pad_id: int | None = IDS[PAD]
+        self.form = FORMATS["own"]
         self.stop_ids = frozenset({IDS[EOS], IDS[END]})
         self.prefix_ids = [IDS[BOS]]
         self._by_id = {number: name for name, number in self.names.items()}

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from llmforge.config.schema import Config
+from llmforge.tokenizer.chat_formats import FORMATS, FormatName
 from llmforge.tokenizer.special_tokens import BYTES, CONTROL
 
 MIN_VOCAB = len(CONTROL) + BYTES + 1
@@ -38,6 +39,10 @@ class TokenizerSettings(Config):
     special_tokens: tuple[str, ...] = Field(
         (), description="further control symbols such as <|think|>, put in by id and never made out of text"
     )
+    chat_template: FormatName = Field(
+        "own",
+        description="how conversations are written: own (<|user|>text<|end|>), chatml, llama3 or plain (User: text)",
+    )
     sample_bytes: int = Field(
         50_000_000,
         ge=1,
@@ -55,3 +60,8 @@ class TokenizerSettings(Config):
         if len(set(names)) != len(names):
             raise ValueError("a special token stands here twice")
         return names
+
+    def control_symbols(self) -> tuple[str, ...]:
+        """All names beyond the nine of every vocabulary: the chat format's, then `special_tokens`."""
+        form = FORMATS[self.chat_template].control
+        return (*form, *(name for name in self.special_tokens if name not in form))

@@ -16,6 +16,7 @@ from llmforge.errors import DamagedError, DataError
 from llmforge.runtime.manifest import NAME as MANIFEST
 from llmforge.runtime.manifest import read_manifest
 from llmforge.tokenizer.backend import Backend
+from llmforge.tokenizer.chat_formats import FORMATS
 from llmforge.tokenizer.files import JSON_FILE, MODEL_FILE, find_tokenizer, read_json
 from llmforge.tokenizer.huggingface_backend import HuggingFaceBackend
 from llmforge.tokenizer.sentencepiece_backend import SentencePieceBackend, is_ours, load_processor
@@ -43,12 +44,13 @@ class TextStream:
 
 
 class Tokenizer:
-    """A vocabulary in a folder; `foreign` is None for one that llmforge trained (lossless, own chat format)."""
+    """A vocabulary in a folder; `foreign` is None for one that llmforge trained, whose chat format is `form`."""
 
     def __init__(self, folder: Path, backend: Backend) -> None:
         self.folder = folder
         self._backend = backend
         self.foreign = backend if isinstance(backend, HuggingFaceBackend) else None
+        self.form = backend.form if isinstance(backend, SentencePieceBackend) else FORMATS["own"]
         self.digest = backend.digest
         self.token_bytes = backend.token_bytes
         self.special_ids = dict(backend.names)

@@ -11,8 +11,10 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from string import ascii_letters
 
 from llmforge.errors import DataError
+from llmforge.tokenizer.chat_formats import FORMATS
 from llmforge.tokenizer.files import MODEL_FILE
 from llmforge.tokenizer.sentencepiece_backend import SentencePieceBackend, is_ours, load_processor
 from llmforge.tokenizer.sentencepiece_model import append_pieces, replace_in_pieces
@@ -29,6 +31,7 @@ _STRETCH = 200
 _NO_PHRASES_BELOW = 1024  # ids
 _PHRASE_BYTES = 4_000_000  # of the text, in which phrases are counted
 _MAX_PIECE = 24  # characters
+_WRITTEN = "".join(sorted({*"".join(CONTROL), *"<>|_.-0123456789", *ascii_letters}))
 _COVERAGE = 0.9995  # share of the text's characters that get a piece of their own
 
 
@@ -64,7 +67,7 @@ def train_tokenizer(texts: Sequence[str], folder: Path, settings: TokenizerSetti
     assert is_ours(processor), "sentencepiece moved the control symbols"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MODEL_FILE).write_bytes(content)
-    write_hugging_face_files(processor, folder)
+    write_hugging_face_files(processor, folder, FORMATS[settings.chat_template], settings.model_type == "unigram")
 
 
 def phrase_room(settings: TokenizerSettings) -> int:
@@ -80,7 +83,7 @@ def _learn_phrases(texts: Sequence[str], model: bytes, most: int) -> list[str]:
     if not most:
         return []
     backend = SentencePieceBackend.of_model(model)
-    first = len(CONTROL) + BYTES
+    first = backend.token_bytes.index(b"\xff") + 1  # behind control symbols and bytes
     pieces = [
         table.decode("utf-8", "replace") if number >= first else "" for number, table in enumerate(backend.token_bytes)
     ]
@@ -124,7 +127,9 @@ def _learn_pieces(texts: Sequence[str], settings: TokenizerSettings, without: in
             bos_id=IDS[CONTROL[1]],
             eos_id=IDS[CONTROL[2]],
             pad_id=IDS[CONTROL[3]],
-            control_symbols=[*CONTROL[4:], *settings.special_tokens],
+            control_symbols=[*CONTROL[4:], *settings.control_symbols()],
+            # What control symbols and bytes are written with: tokenizer.json of a unigram model needs these as pieces.
+            required_chars=_WRITTEN if settings.model_type == "unigram" else "",
             minloglevel=4,
         )
     except (RuntimeError, OSError, StopIteration) as error:
@@ -150,7 +155,7 @@ def _explained(message: str, settings: TokenizerSettings, without: int) -> DataE
         hint = f"set vocab_size to {most} or less, or give more text"
         return DataError(f"the text gives no more than {most} pieces, vocab_size is {asked}", hint=hint)
     if found := re.search(r"smaller than required_chars\D+\d+ vs (\d+)", message):
-        fixed = len(CONTROL) + len(settings.special_tokens) + BYTES
+        fixed = len(CONTROL) + len(settings.control_symbols()) + BYTES
         what = f"vocab_size {asked} has no room for {fixed} fixed ids and the characters of the text"
         return DataError(what, hint=f"set vocab_size to more than {int(found[1]) + without}")
     return DataError(f"sentencepiece cannot learn a vocabulary from this text: {message.splitlines()[-1:]}")
