@@ -48,7 +48,9 @@ class _Contents(TyperGroup):
 _SETTINGS: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False, "no_args_is_help": True}
 _HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(cls=_Contents, context_settings=_HELP, **_SETTINGS)
-tokenizer_app = typer.Typer(help="Train a tokenizer.", add_completion=False, context_settings=_HELP, **_SETTINGS)
+tokenizer_app = typer.Typer(
+    help="Train a tokenizer, or look into one.", add_completion=False, context_settings=_HELP, **_SETTINGS
+)
 app.add_typer(tokenizer_app, name="tokenizer")
 
 
@@ -84,8 +86,9 @@ class _Flags:
         from llmforge.config.overrides import spell_override
 
         given: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        if given.get("tasks") is not None:
-            given["tasks"] = given["tasks"].split(",")
+        for listed in ("tasks", "against"):
+            if given.get(listed) is not None:
+                given[listed] = given[listed].split(",")
         return [spell_override(_KEYS.get(name, name), value) for name, value in given.items() if value is not None]
 
 
@@ -138,6 +141,17 @@ class Training:
     def options(self) -> dict[str, object]:
         """The flags as arguments of the stage."""
         return {"resume": self.resume, "nproc": self.nproc}
+
+
+@dataclass(frozen=True)
+class Audited(_Flags):
+    """Short flags of `tokenizer audit`."""
+
+    tokenizer: Annotated[str | None, typer.Option("--tokenizer", metavar="DIR", help="The tokenizer's folder.")] = None
+    corpus: Annotated[str | None, typer.Option("--corpus", metavar="DIR", help="The corpus it reads.")] = None
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="A,B", help="Tokenizer folders to stand beside it.")
+    ] = None
 
 
 def _spread(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
@@ -197,6 +211,18 @@ def clean(call: Call) -> None:
 def tokenizer_train(call: Call) -> None:
     """A corpus -> a lossless tokenizer folder that transformers opens too."""
     _execute(call.request("tokenizer train"))
+
+
+@_command(
+    "Data",
+    "tokenizer audit -c configs/tokenizer/audit.yaml",
+    "tokenizer audit --tokenizer runs/quickstart/tokenizer --corpus runs/quickstart/clean output_dir=runs/audit",
+    to=tokenizer_app,
+    name="audit",
+)
+def tokenizer_audit(call: Call, audited: Audited) -> None:
+    """A report on any tokenizer: losses, compression, numbers, code, idle pieces; beside others."""
+    _execute(call.request("tokenizer audit", audited.overrides()))
 
 
 @_command(

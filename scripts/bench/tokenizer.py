@@ -77,7 +77,7 @@ class Bench:
 
     def side(self, name: str, size: int, task: str, rounds: int = 1) -> Table:
         """What one side answers, in a process of its own."""
-        python = sys.executable if name == "ours" else peers_python(self._peers)
+        python = sys.executable if name.startswith("ours") else peers_python(self._peers)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         environment["TOKENIZERS_PARALLELISM"] = "false"
         command = [python, str(SIDES), name, str(size), task, str(self.folder), str(rounds)]
