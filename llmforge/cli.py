@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import fields
 from functools import partial, wraps
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import typer
 from typer.core import TyperGroup
 
+from llmforge.cli_flags import Answering, Asked, Audited, Call, Judged, Prompts, Training
 from llmforge.errors import UsageError
 from llmforge.runtime.exits import guarded
 from llmforge.runtime.threads import spin_briefly
@@ -52,106 +52,6 @@ tokenizer_app = typer.Typer(
     help="Train a tokenizer, or look into one.", add_completion=False, context_settings=_HELP, **_SETTINGS
 )
 app.add_typer(tokenizer_app, name="tokenizer")
-
-
-@dataclass(frozen=True)
-class Call:
-    """The options that every command takes."""
-
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Dotted overrides; the value is YAML.")
-    ] = None
-    config: Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="The YAML config.")] = None
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the config, where each value came from and what would be written.")
-    ] = False
-    schema: Annotated[bool, typer.Option("--schema", help="Print the config's JSON Schema.")] = False
-    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout at the end, nothing else.")] = False
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More of what happens.")] = False
-
-    def request(self, command: str, flags: Sequence[str] = ()) -> Request:
-        """The same for the stages; `flags` are overrides that stand for short flags and win."""
-        from llmforge.stages.request import Request
-
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Request(**{**values, "command": command, "overrides": [*(self.overrides or []), *flags]})
-
-
-class _Flags:
-    """Short flags, each of which stands for an override."""
-
-    def overrides(self) -> list[str]:
-        """The flags that were given, as overrides."""
-        from llmforge.config.overrides import spell_override
-
-        given: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        for listed in ("tasks", "against"):
-            if given.get(listed) is not None:
-                given[listed] = given[listed].split(",")
-        return [spell_override(_KEYS.get(name, name), value) for name, value in given.items() if value is not None]
-
-
-_KEYS = {name: f"sampling.{name}" for name in ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "seed")}
-_Model = Annotated[str | None, typer.Option("--model", "-m", metavar="DIR", help="The model folder.")]
-
-
-@dataclass(frozen=True)
-class Answering(_Flags):
-    """Short flags of `generate` and `chat`."""
-
-    model: _Model = None
-    max_new_tokens: Annotated[int | None, typer.Option(help="Most tokens of one answer.")] = None
-    temperature: Annotated[float | None, typer.Option(help="0: always the likeliest token.")] = None
-    top_k: Annotated[int | None, typer.Option(help="Draw among this many likeliest tokens.")] = None
-    top_p: Annotated[float | None, typer.Option(help="Draw among the fewest tokens with this probability.")] = None
-    min_p: Annotated[float | None, typer.Option(help="Leave out tokens below this share of the likeliest.")] = None
-    seed: Annotated[int | None, typer.Option(help="Another seed, another draw.")] = None
-
-
-@dataclass(frozen=True)
-class Prompts(_Flags):
-    """Short flags of `generate`: what is asked."""
-
-    prompt: Annotated[
-        str | None, typer.Option("--prompt", "-p", metavar="TEXT", help="One prompt; - reads it from stdin.")
-    ] = None
-    prompts: Annotated[
-        str | None, typer.Option("--prompts", metavar="FILE", help="Prompts: a file of lines or JSONL.")
-    ] = None
-
-
-@dataclass(frozen=True)
-class Judged(_Flags):
-    """Short flags of `evaluate`."""
-
-    model: _Model = None
-    tasks: Annotated[str | None, typer.Option("--tasks", metavar="A,B", help="The tasks, by name.")] = None
-
-
-@dataclass(frozen=True)
-class Training:
-    """Flags of `pretrain` and `finetune`."""
-
-    resume: Annotated[
-        str, typer.Option(metavar="auto|never|DIR", help="Go on from the newest checkpoint, never, or from this one.")
-    ] = "auto"
-    nproc: Annotated[int, typer.Option(min=1, max=1024, help="Processes on this machine (one per GPU).")] = 1
-
-    def options(self) -> dict[str, object]:
-        """The flags as arguments of the stage."""
-        return {"resume": self.resume, "nproc": self.nproc}
-
-
-@dataclass(frozen=True)
-class Audited(_Flags):
-    """Short flags of `tokenizer audit`."""
-
-    tokenizer: Annotated[str | None, typer.Option("--tokenizer", metavar="DIR", help="The tokenizer's folder.")] = None
-    corpus: Annotated[str | None, typer.Option("--corpus", metavar="DIR", help="The corpus it reads.")] = None
-    against: Annotated[
-        str | None, typer.Option("--against", metavar="A,B", help="Tokenizer folders to stand beside it.")
-    ] = None
 
 
 def _spread(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
@@ -196,9 +96,11 @@ def _command(group: str, *examples: str, to: typer.Typer = app, name: str | None
     "clean -c configs/clean/python-docs.yaml",
     "clean -c configs/clean/folder.yaml sources.0.path=books/ output_dir=runs/books",
 )
-def clean(call: Call) -> None:
+def clean(call: Call, asked: Asked) -> None:
     """Raw text (files, folders, datasets) -> a corpus folder, and what was dropped and why."""
-    _execute(call.request("clean"))
+    if asked.sample is not None and not call.dry_run:
+        raise UsageError("--sample goes with --dry-run", "--sample", "add --dry-run; nothing is written then")
+    _execute(call.request("clean"), **asked.options())
 
 
 @_command(

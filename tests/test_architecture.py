@@ -32,8 +32,9 @@ FLOORS = {
     "finetune": 5,
     "evaluation": 5,
     "stages": 6,
-    "cli": 7,
-    "__main__": 8,
+    "cli": 8,
+    "cli_flags": 7,
+    "__main__": 9,
 }
 # Every component's settings are a Config, and this class alone is what they inherit from; it imports nothing of ours.
 GROUND = {"llmforge.config.schema"}
@@ -122,7 +123,7 @@ def test_no_pickle_and_no_typer_outside_the_command_line(path: Path) -> None:
     for line, name in imports(path):
         top = name.split(".")[0]
         assert top not in ("pickle", "dill", "cloudpickle", "shelve", "marshal"), f"{path}:{line}: {name}"
-        assert top not in ("typer", "click") or package(path) == "cli", f"{path}:{line}: {name}"
+        assert top not in ("typer", "click") or package(path) in ("cli", "cli_flags"), f"{path}:{line}: {name}"
         assert top != "transformers" or package(path) == "interop", f"{path}:{line}: {name}"
     text = path.read_text(encoding="utf-8")
     assert "trust_remote_code=True" not in text and "torch.load(" not in text.replace("weights_only=True", "")

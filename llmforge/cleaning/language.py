@@ -44,18 +44,12 @@ class Language:
     name = "language"
 
     def __init__(self, settings: LanguageSettings) -> None:
-        self._keep = frozenset(settings.keep)
-        self._min_score = settings.min_score
+        self._settings = settings
         self._identifier: Any = None
 
     def __call__(self, text: str) -> Verdict:
         """Keep or Drop."""
-        code, score = self.identify(text)
-        if code not in self._keep:
-            return Drop(self.name, "keep", f"it is in {code} (score {score:.2f})")
-        if score < self._min_score:
-            return Drop(self.name, "min_score", f"its language is uncertain ({code}, score {score:.2f})")
-        return KEEP
+        return judge_language(self._settings, *self.identify(text)) or KEEP
 
     def identify(self, text: str) -> tuple[str, float]:
         """The most likely language and its probability among all."""
@@ -65,6 +59,15 @@ class Language:
             self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
         code, score = self._identifier.classify(sample(text))
         return str(code), float(score)
+
+
+def judge_language(settings: LanguageSettings, code: str, score: float) -> Drop | None:
+    """The reason against a text of that language, if there is one."""
+    if code not in settings.keep:
+        return Drop(Language.name, "keep", f"it is in {code} (score {score:.2f})")
+    if score < settings.min_score:
+        return Drop(Language.name, "min_score", f"its language is uncertain ({code}, score {score:.2f})")
+    return None
 
 
 def sample(text: str) -> str:

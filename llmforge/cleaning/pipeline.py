@@ -1,22 +1,35 @@
-"""The chain of steps that a document goes through alone, in their order, and what came of it.
+"""The chain of steps that a document goes through alone, and the judge that says from what was measured if it stays.
 
-Order, and why: *repair* first, so that all others see mended text; *language* before the rules, which are made for a
-language and cost more; the *rules*; *anonymise* only what stays, and before duplicates, so that no personal data
-reaches a file and documents are compared as they will be written; then exact duplicates, which are cheap, and near
-ones, which have the fewest documents left to compare. Dropped texts are anonymised too before they are written.
+Order, and why: *repair* first, so that all others see mended text; the *edits* of the rule sets (lines and boilerplate
+that go); the *language* and all *signals* of what is left, measured once; *anonymise* last and before duplicates, so
+that no personal data reaches a file, the dropped documents' included, and documents are compared as they will be
+written. Nothing here decides: every document goes the whole way, and the judge reads the measurements, with all
+reasons against a document and not only the first. That is what lets other thresholds be tried without a second pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from llmforge.cleaning.dedup.near import NearSettings
-from llmforge.cleaning.language import Language, LanguageSettings
+from llmforge.cleaning.classify.settings import ClassifySettings
+from llmforge.cleaning.classify.step import Classify
+from llmforge.cleaning.decontaminate.items import build_index
+from llmforge.cleaning.decontaminate.match import Decontaminate, spans_to_cut
+from llmforge.cleaning.decontaminate.settings import DecontaminateSettings
+from llmforge.cleaning.dedup.settings import DedupSettings
+from llmforge.cleaning.dedup.substring import without
+from llmforge.cleaning.language import Language, LanguageSettings, judge_language
 from llmforge.cleaning.pii.anonymize import Anonymize, AnonymizeSettings
+from llmforge.cleaning.pii.match import Sealed
 from llmforge.cleaning.repair import Repair, RepairSettings
 from llmforge.cleaning.rules.rule_sets import Rules, RuleSet
-from llmforge.cleaning.verdict import Drop, Rewrite, Step
+from llmforge.cleaning.signals.measure import Signals
+from llmforge.cleaning.verdict import Drop, Rewrite
+from llmforge.runtime.code import code_digest
 
 
 @dataclass(frozen=True)
@@ -28,19 +41,48 @@ class ChainSettings:
     rules: Sequence[RuleSet]
     anonymize: AnonymizeSettings | None
     key: bytes | None
-    exact: bool
-    near: NearSettings | None
+    dedup: DedupSettings
+    classify: ClassifySettings | None = None  # with a model
+    decontaminate: DecontaminateSettings | None = None
+    read_beside: str = ""  # a digest of the classifier and the evaluation items
+
+    def measured(self) -> str:
+        """A digest of all that the measurements depend on: the thresholds of the judge are not in it."""
+        near, substring = self.dedup.near, self.dedup.substring
+        settings = {
+            "code": code_digest("cleaning", "corpus"),
+            "repair": self.repair.model_dump(mode="json") if self.repair else None,
+            "language": self.language is not None,
+            "edits": [rule.model_dump(mode="json") for rule in self.rules if hasattr(rule, "edit")],
+            "signals": sorted(Rules(self.rules).signals),
+            "anonymize": self.anonymize.model_dump(mode="json", exclude={"key_file"}) if self.anonymize else None,
+            "key": hashlib.sha256(b"parts" + self.key).hexdigest() if self.key else None,
+            "near": [near.ngram, near.bands, near.rows] if near else None,
+            "substring": substring.min_words if substring else None,
+            "classify": self.classify.model_dump(mode="json", exclude={"model"}) if self.classify else None,
+            "decontaminate": self.decontaminate.model_dump(mode="json") if self.decontaminate else None,
+            "read_beside": self.read_beside,
+        }
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(slots=True)
-class Outcome:
-    """A document after the chain: its text now, why it goes if it goes, and which steps changed it."""
+class Examined:
+    """A document after the chain: its text as it would be written, and what was measured on the way.
+
+    `removed` has an entry for each step that changed the text, with the characters that it took away (negative: added).
+    `reasons` are those that do not follow from the measurements.
+    """
 
     text: str
-    drop: Drop | None = None
-    changed: list[str] = field(default_factory=list)
+    language: tuple[str, float] | None = None
+    signals: dict[str, float] | None = None
+    removed: dict[str, int] = field(default_factory=dict)
     replaced: dict[str, int] = field(default_factory=dict)
-    exact_key: bytes | None = None
+    reasons: list[Drop] = field(default_factory=list)
+    sealed: tuple[Sealed, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+    hits: list[list[Any]] = field(default_factory=list)
 
 
 class Chain:
@@ -48,35 +90,116 @@ class Chain:
 
     def __init__(self, settings: ChainSettings) -> None:
         self._repair = Repair(settings.repair) if settings.repair is not None else None
+        self._language = Language(settings.language) if settings.language is not None else None
+        self._rules = Rules(settings.rules) if settings.rules else None
         self._anonymize = Anonymize(settings.anonymize, settings.key) if settings.anonymize is not None else None
-        self._steps: list[Step] = []
-        if settings.language is not None:
-            self._steps.append(Language(settings.language))
-        if settings.rules:
-            self._steps.append(Rules(settings.rules))
-        if self._anonymize is not None:
-            self._steps.append(self._anonymize)
+        self._classify = Classify(settings.classify) if settings.classify is not None else None
+        self._decontaminate: Decontaminate | None = None
+        if settings.decontaminate is not None:
+            self._cut_items = settings.decontaminate.action == "cut"
+            self._decontaminate = Decontaminate(build_index(settings.decontaminate), settings.decontaminate)
 
-    def clean(self, text: str) -> Outcome:
-        """The outcome for a text: a function of the text alone."""
-        outcome = Outcome(text)
+    def examine(self, text: str) -> Examined:
+        """What the chain makes of a text: a function of the text alone."""
+        return self.examine_all([text])[0]
+
+    def examine_all(self, texts: Sequence[str]) -> list[Examined]:
+        """The same for each of several texts; the classifier is faster on many."""
+        found = [self._seen(text) for text in texts]
+        if self._classify is not None:
+            told = [one for one in found if _has_text(one.text)]
+            for one, judgement in zip(told, self._classify.judge([one.text for one in told]), strict=True):
+                one.facts.update(self._classify.facts(judgement))
+                if isinstance(judgement.verdict, Drop):
+                    one.reasons.append(judgement.verdict)
+        for one in found:
+            if self._decontaminate is not None:
+                self._search(one, self._decontaminate)
+            if self._anonymize is not None:
+                self._hide(one, self._anonymize)
+        return found
+
+    def _seen(self, text: str) -> Examined:
+        found = Examined(text)
         if self._repair is not None:
-            self._apply(self._repair, outcome)
-        if not outcome.text or outcome.text.isspace():
-            outcome.drop = Drop("empty", "", "it has no text")
-        for step in self._steps:
-            if outcome.drop is not None:
-                break
-            self._apply(step, outcome)
-        if outcome.drop is not None and self._anonymize is not None:
-            outcome.text = self._anonymize.hide(outcome.text)
-        return outcome
+            verdict = self._repair(text)
+            if isinstance(verdict, Rewrite):
+                self._rewrite(found, "repair", verdict.text)
+        if self._rules is not None:
+            self._measure(found, self._rules)
+        if self._language is not None and _has_text(found.text):
+            found.language = self._language.identify(found.text)
+        return found
 
-    def _apply(self, step: Step, outcome: Outcome) -> None:
-        verdict = step(outcome.text)
+    def _search(self, found: Examined, decontaminate: Decontaminate) -> None:
+        """Looks for evaluation items; their places are those in the text before anything of them is cut."""
+        hits = decontaminate(found.text)
+        if not hits:
+            return
+        hide = self._anonymize.hide if self._anonymize is not None else str
+        found.hits = [[list(hit.items), hit.begin, hit.end, round(hit.share, 4), hide(hit.text)] for hit in hits]
+        if self._cut_items:
+            self._rewrite(found, "decontaminate", without(found.text, spans_to_cut(hits)))
+            return
+        first = hits[0]
+        others = f" and {len(hits) - 1} more" if len(hits) > 1 else ""
+        because = f"it holds {first.share:.0%} of the evaluation item {first.items[0]}{others}"
+        found.reasons.append(Drop("decontaminate", "", because))
+
+    def _measure(self, found: Examined, rules: Rules) -> None:
+        before = found.text
+        edited = rules.edit(before)
+        found.text = edited.text
+        found.removed.update(edited.removed)
+        if _has_text(found.text):
+            found.signals = rules.measure(found.text, before).as_row()
+
+    def _hide(self, found: Examined, anonymize: Anonymize) -> None:
+        verdict = anonymize(found.text)
         if isinstance(verdict, Drop):
-            outcome.drop = verdict
+            found.reasons.append(verdict)
+            found.text = anonymize.hide(found.text)
         elif isinstance(verdict, Rewrite):
-            outcome.text = verdict.text
-            outcome.changed.append(step.name)
-            outcome.replaced.update(verdict.counts)
+            self._rewrite(found, "anonymize", verdict.text)
+            found.replaced, found.sealed = dict(verdict.counts), verdict.sealed
+
+    def _rewrite(self, found: Examined, step: str, text: str) -> None:
+        if text != found.text:
+            found.removed[step] = found.removed.get(step, 0) + len(found.text) - len(text)
+            found.text = text
+
+
+class Judge:
+    """The reasons against a document, from what was measured of it."""
+
+    def __init__(self, settings: ChainSettings) -> None:
+        self._language = settings.language
+        self._rules = Rules(settings.rules) if settings.rules else None
+
+    def reasons(
+        self, is_empty: bool, language: Sequence[Any] | None, signals: Mapping[str, float] | None
+    ) -> list[Drop]:
+        """All of them, in the order of the chain; an empty document has that one only."""
+        if is_empty:
+            return [Drop("empty", "", "it has no text")]
+        found = []
+        if self._language is not None and language is not None:
+            drop = judge_language(self._language, language[0], language[1])
+            found += [drop] if drop is not None else []
+        if self._rules is not None and signals is not None:
+            found += self._rules.judge_all(Signals.from_row(signals))
+        return found
+
+
+def signature_width(settings: ChainSettings) -> int:
+    """The numbers of one document's signature; 0 where near duplicates are not looked for."""
+    return settings.dedup.near.width if settings.dedup.near is not None else 0
+
+
+def num_bytes(text: str) -> int:
+    """UTF-8 bytes of a text; half a surrogate pair counts three."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _has_text(text: str) -> bool:
+    return bool(text) and not text.isspace()

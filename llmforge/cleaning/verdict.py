@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from llmforge.cleaning.pii.match import Sealed
+
 
 @dataclass(frozen=True, slots=True)
 class Keep:
@@ -34,10 +36,14 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """The document goes on with `text`; `counts` says what was replaced how often."""
+    """The document goes on with `text`; `counts` says what was replaced how often.
+
+    `sealed` are the replaced originals, each readable with the user's key only; none where nothing can be put back.
+    """
 
     text: str
     counts: dict[str, int] = field(default_factory=dict)
+    sealed: tuple[Sealed, ...] = ()
 
 
 Verdict = Keep | Drop | Rewrite

@@ -1,7 +1,8 @@
-"""Batches of texts through the chain, in this process or in several, answered in the order they were given.
+"""Pieces of the input to parts on disk, in this process or in several, answered in the order of the input.
 
-Processes are spawned, not forked, so that no thread or lock of the parent is copied; they end when the parent ends,
-however it ends. What a batch gives does not depend on the number of workers or on what else is in the batch.
+A worker reads its own piece, so that a huge file and slow formats are shared among all. Processes are spawned, not
+forked, so that no thread or lock of the parent is copied; they end when the parent ends, however it ends. What a piece
+gives depends on nothing but the piece and the settings.
 """
 
 from __future__ import annotations
@@ -10,56 +11,89 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from pathlib import Path
 
-from llmforge.cleaning.pipeline import Chain, ChainSettings, Outcome
+from llmforge.cleaning.parts import Entry, Measured, read_part, write_part
+from llmforge.cleaning.pieces import Piece, Stretch
+from llmforge.cleaning.pipeline import Chain, ChainSettings, num_bytes
+from llmforge.corpus.document import BadRow, Document
+from llmforge.corpus.source_config import SourceConfig
+from llmforge.corpus.unit_reading import read_unit
 from llmforge.errors import MachineError
-
-T = TypeVar("T")
-
-_MAX_WAITING = 48 << 20  # characters handed out and not yet answered, which bounds memory when documents are huge
 
 # One thread in each worker: the workers are the parallelism.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 
 
-@dataclass(slots=True)
-class BatchResult:
-    """Outcomes of a batch, and the MinHash signatures (uint32, row by row) of those that were not dropped."""
-
-    outcomes: list[Outcome]
-    signatures: bytes
-
-
-class BatchCleaner:
-    """Texts to outcomes, keys and signatures, by one chain."""
+class PieceCleaner:
+    """Pieces to parts, by one chain."""
 
     def __init__(self, settings: ChainSettings) -> None:
-        self._settings = settings
         self._chain = Chain(settings)
+        self._near, self._substring = settings.dedup.near, settings.dedup.substring
 
-    def __call__(self, texts: list[str]) -> BatchResult:
-        """The results for a batch."""
-        outcomes = [self._chain.clean(text) for text in texts]
-        kept = [outcome for outcome in outcomes if outcome.drop is None]
-        if self._settings.exact:
-            from llmforge.cleaning.dedup.exact import exact_key
+    def make(self, piece: Piece) -> None:
+        """Reads a piece, measures its documents and writes the part."""
+        found = [row for unit in piece.units for row in read_unit(unit, piece.source, forgiving=True)]
+        documents = [row for row in found if isinstance(row, Document)]
+        measured = self._measured(documents)
+        entries: list[Entry] = [
+            (row, piece.source.label) if isinstance(row, BadRow) else next(measured) for row in found
+        ]
+        write_part(piece.path, entries)
 
-            for outcome in kept:
-                outcome.exact_key = exact_key(outcome.text)
-        found = b""
-        if self._settings.near is not None:
-            from llmforge.cleaning.dedup.near import signatures
+    def _measured(self, documents: Sequence[Document]) -> Iterator[Measured]:
+        from llmforge.cleaning.dedup.exact import exact_key
 
-            found = signatures([outcome.text for outcome in kept], self._settings.near).tobytes()
-        return BatchResult(outcomes, found)
+        sizes = [num_bytes(document.text) for document in documents]
+        seen = self._chain.examine_all([document.text for document in documents])
+        traces = self._traces([one.text for one in seen])
+        for document, size, one, (signature, anchors, count) in zip(documents, sizes, seen, traces, strict=True):
+            document.text = one.text
+            yield Measured(
+                document,
+                size,
+                exact_key=exact_key(one.text),
+                language=list(one.language) if one.language is not None else None,
+                signals=one.signals,
+                removed=one.removed,
+                replaced=one.replaced,
+                reasons=one.reasons,
+                sealed=one.sealed,
+                facts=one.facts,
+                hits=one.hits,
+                signature=signature,
+                anchors=anchors,
+                num_anchors=count,
+            )
+
+    def _traces(self, texts: Sequence[str]) -> Iterator[tuple[bytes, bytes, int]]:
+        """For each text its signature, its anchors and how many these are, of words that are numbered once."""
+        near, substring = self._near, self._substring
+        if near is None and substring is None:
+            yield from ((b"", b"", 0) for _ in texts)
+            return
+        from llmforge.cleaning.dedup.anchors import anchors_of_words
+        from llmforge.cleaning.dedup.near import signatures_of_words
+        from llmforge.cleaning.dedup.shingles import flat_word_hashes
+
+        words, starts = flat_word_hashes(texts)
+        rows = signatures_of_words(words, starts, near) if near is not None else None
+        for place in range(len(texts)):
+            signature = rows[place].tobytes() if rows is not None else b""
+            if substring is None:
+                yield signature, b"", 0
+                continue
+            found = anchors_of_words(words[starts[place] : starts[place + 1]], substring)
+            yield signature, found.tobytes(), len(found)
 
 
-_cleaner: BatchCleaner | None = None  # one in each worker process
+_cleaner: PieceCleaner | None = None  # one in each worker process
 
 
 def _start(settings: ChainSettings) -> None:
@@ -69,7 +103,7 @@ def _start(settings: ChainSettings) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for name in _THREAD_VARIABLES:
         os.environ.setdefault(name, "1")
-    _cleaner = BatchCleaner(settings)
+    _cleaner = PieceCleaner(settings)
 
 
 def _end_with_parent() -> None:
@@ -82,48 +116,128 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(texts: list[str]) -> BatchResult:
+def _work(piece: Piece) -> None:
     assert _cleaner is not None, "the worker was started by _start"
-    return _cleaner(texts)
+    _cleaner.make(piece)
 
 
-def clean_batches(
-    batches: Iterator[T], texts_of: Callable[[T], list[str]], settings: ChainSettings, workers: int
-) -> Iterator[tuple[T, BatchResult]]:
-    """(batch, its result) in order; `texts_of` gives the texts of a batch.
+@dataclass(frozen=True)
+class Made:
+    """A part that is there. `source` is where its documents come from, `bytes` the progress in the input."""
+
+    source: SourceConfig
+    path: Path
+    bytes: int
+    _again: Callable[[], None]
+
+    def entries(self) -> list[Entry]:
+        """What is in it; one that was broken since is made again.
+
+        Raises:
+            MachineError: the disk does not keep what is written.
+        """
+        found = read_part(self.path)
+        if found is None:
+            self._again()
+            found = read_part(self.path)
+        if found is None:
+            raise MachineError("what was just written cannot be read", self.path, "check the disk")
+        return found
+
+
+def make_parts(stretches: Iterable[Stretch], settings: ChainSettings, workers: int) -> Iterator[Made]:
+    """The parts of the input in order, each when it is there; what lies there from an earlier run is not made again.
 
     Raises:
-        MachineError: a worker process was killed, most often for want of memory.
+        MachineError: a worker process was killed, most often for want of memory; or the disk is full.
     """
-    if workers <= 1:
-        cleaner = BatchCleaner(settings)
-        for batch in batches:
-            yield batch, cleaner(texts_of(batch))
-        return
-    import multiprocessing
-
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(settings,))
-    waiting: deque[tuple[T, Future[BatchResult], int]] = deque()
-    characters = 0
+    pool = _Pool(settings, workers)
+    waiting: deque[_Waiting] = deque()
     try:
-        for batch in batches:
-            texts = texts_of(batch)
-            size = sum(map(len, texts))
-            waiting.append((batch, pool.submit(_work, texts), size))
-            characters += size
-            while len(waiting) > 2 * workers + 1 or (characters > _MAX_WAITING and len(waiting) > 1):
-                oldest, future, size = waiting.popleft()
-                characters -= size
-                yield oldest, future.result()
+        for stretch in stretches:
+            for item in _planned(stretch, pool):
+                waiting.append(item)
+                while len(waiting) > (2 * workers if workers > 1 else 0):
+                    yield from waiting.popleft().made()
         while waiting:
-            oldest, future, _ = waiting.popleft()
-            yield oldest, future.result()
+            yield from waiting.popleft().made()
     except BrokenProcessPool as error:
         hint = "give fewer workers, or leave more memory to them"
         raise MachineError("a worker process was killed", "workers", hint) from error
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.close()
+
+
+def _planned(stretch: Stretch, pool: _Pool) -> Iterator[_Waiting]:
+    paths = stretch.finished()
+    if paths is not None:
+        for place, path in enumerate(paths):
+            size = stretch.bytes if place == len(paths) - 1 else 0
+            yield _Waiting(Made(stretch.source, path, size, partial(_remake, stretch, path, pool)))
+        return
+    made: list[Path] = []
+    for piece in stretch.pieces():
+        made.append(piece.path)
+        future = None if piece.path.is_file() else pool.submit(piece)
+        size = sum(unit.bytes for unit in piece.units)
+        yield _Waiting(Made(piece.source, piece.path, size, partial(pool.here, piece)), future)
+    yield _Waiting(finish=partial(stretch.finish, made))
+
+
+def _remake(stretch: Stretch, path: Path, pool: _Pool) -> None:
+    """A part of a stretch that was thought finished: the input is read again up to it."""
+    for piece in stretch.pieces():
+        if piece.path == path:
+            pool.here(piece)
+            return
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A part on its way, or the end of a stretch."""
+
+    part: Made | None = None
+    future: Future[None] | None = None
+    finish: Callable[[], None] | None = None
+
+    def made(self) -> Iterator[Made]:
+        if self.future is not None:
+            self.future.result()
+        if self.part is not None:
+            yield self.part
+        if self.finish is not None:
+            self.finish()
+
+
+class _Pool:
+    """Worker processes, started when the first piece has to be made; with one worker, this process."""
+
+    def __init__(self, settings: ChainSettings, workers: int) -> None:
+        self._settings, self._workers = settings, workers
+        self._pool: ProcessPoolExecutor | None = None
+        self._cleaner: PieceCleaner | None = None
+
+    def submit(self, piece: Piece) -> Future[None] | None:
+        """The work in another process; None when it was done here."""
+        if self._workers <= 1:
+            self.here(piece)
+            return None
+        if self._pool is None:
+            import multiprocessing
+
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self._workers, context, _start, (self._settings,))
+        return self._pool.submit(_work, piece)
+
+    def here(self, piece: Piece) -> None:
+        """The work in this process."""
+        if self._cleaner is None:
+            self._cleaner = PieceCleaner(self._settings)
+        self._cleaner.make(piece)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def available_cpus() -> int:

@@ -1,7 +1,7 @@
 """A path, folder or pattern to the files that hold text, in an order that never changes.
 
-A folder is walked through links, each real folder once, hidden names skipped; a file is known by its suffix (with .gz
-or .zst behind it); others are counted, not read.
+A folder is walked through links, each real folder once, hidden names skipped; a file is known by its suffix (with .gz,
+.zst, .xz or .bz2 behind it); others are counted, not read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from llmforge.corpus.compressed import COMPRESSIONS
 from llmforge.errors import DataError
@@ -28,9 +28,24 @@ SUFFIXES = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
     ".parquet": "parquet",
+    ".warc": "warc",
+    ".wet": "warc",
+    ".pdf": "pdf",
+    ".epub": "epub",
+    ".docx": "docx",
+    ".zip": "zip",
+    ".tar": "tar",
 }
-KNOWN = "txt, md, html, jsonl, json, parquet, each also with .gz or .zst"
+ARCHIVES = frozenset(["zip", "tar"])
+TAR_SUFFIXES = frozenset([".tgz", ".tzst", ".txz", ".tbz2"])  # each stands for .tar and a compression
+KNOWN = (
+    "txt, md, html, jsonl, json, csv, tsv, parquet, warc, pdf, epub, docx, each also with .gz, .zst, .xz or .bz2, "
+    "and zip and tar of them"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +72,11 @@ class Listing:
         return sum(file.size for file in self.files)
 
 
-def format_of(path: Path) -> str | None:
+def format_of(path: PurePath) -> str | None:
     """The format that the file's suffix stands for; None when unknown."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in TAR_SUFFIXES:
+        return "tar"
     if suffixes and suffixes[-1] in COMPRESSIONS:
         suffixes.pop()
     return SUFFIXES.get(suffixes[-1]) if suffixes else None
@@ -110,7 +127,9 @@ def _listing(pairs: Iterator[tuple[Path, str]], format: str) -> Listing:
             continue
         if not stat.S_ISREG(facts.st_mode):
             continue
-        kind = format_of(path) if format == "auto" else format
+        kind = format_of(path)
+        if format != "auto" and kind not in ARCHIVES:  # an archive's members are of that format
+            kind = format
         if kind is None:
             suffix = path.suffix or "without a suffix"
             skipped[suffix] = skipped.get(suffix, 0) + 1

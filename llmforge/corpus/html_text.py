@@ -22,8 +22,10 @@ BLOCKS = frozenset(
     "hr html li main ol p pre section summary table tbody tfoot thead tr ul caption".split()
 )
 HIDDEN_ROLES = frozenset("navigation banner contentinfo search complementary menu menubar dialog".split())
+VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())
 MAX_LINK_RATIO = 0.6  # a block with more of its letters inside links is a menu
 MIN_MAIN_SHARE = 0.3  # an <article> or <main> with less of the page's text is a teaser, not the text
+_EMPTY_ELEMENT = re.compile(r"<([a-zA-Z][\w:]*)((?:\s[^<>]*)?)/>")
 _SPACE = re.compile(r"[ \t\r\n\f\u00a0]+")
 
 
@@ -56,6 +58,19 @@ def main_text(html: str) -> Page:
     blocks = list(_blocks(body))
     chosen = _main_part(tree.css("main, article, [role=main]"), blocks)
     return Page(_join(_without_menus(chosen)), title)
+
+
+def all_text(xhtml: str) -> str:
+    """All of a book's chapter, where nothing is a menu; `<a/>` is an element that ends, as XHTML has it."""
+    from selectolax.lexbor import LexborHTMLParser
+
+    body = LexborHTMLParser(_EMPTY_ELEMENT.sub(_with_end, xhtml)).body
+    return _join([block for block in _blocks(body) if block.letters]) if body is not None else ""
+
+
+def _with_end(tag: re.Match[str]) -> str:
+    name, attributes = tag.groups()
+    return tag.group() if name.lower() in VOID else f"<{name}{attributes}></{name}>"
 
 
 def _main_part(candidates: list[LexborNode], whole: list[_Block]) -> list[_Block]:

@@ -8,53 +8,101 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
-from llmforge.corpus.compressed import open_bytes
+from llmforge.corpus.compressed import Readable, open_bytes, read_whole
 from llmforge.corpus.document import BadRow
 from llmforge.errors import DataError
 
 MAX_ROW_BYTES = 64 << 20
 MAX_FILE_BYTES = 256 << 20  # of one .json file, which has to be read whole
 MAX_DEPTH = 32
+BLOCK_BYTES = 1 << 20
+_CONTAINERS = frozenset([dict, list])
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _NOT_UTF8 = (b"\xff\xfe", b"\xfe\xff")
 
 Row = tuple[int, "dict[str, object] | BadRow"]
 
 
-def read_json_lines(path: Path, where: str) -> Iterator[Row]:
+def read_json_lines(what: Readable, where: str) -> Iterator[Row]:
     """(line number, object) for each line that is not blank; a line that is no JSON object is a BadRow."""
-    with open_bytes(path, where) as stream:
-        for number, line, size in _lines(stream):
-            if number == 1:
-                line = _without_mark(line, where)
-            if size > MAX_ROW_BYTES:
-                yield number, BadRow(f"{where}:{number}", f"the line is longer than {MAX_ROW_BYTES >> 20} MiB", size)
-            elif line.strip():
-                yield number, parse_row(line, f"{where}:{number}")
+    with open_bytes(what, where) as stream:
+        for first, data in json_blocks(stream, where, BLOCK_BYTES):
+            if isinstance(data, BadRow):
+                yield first, data
+            else:
+                yield from parse_lines(data, first, where)
 
 
-def read_json(path: Path, where: str) -> Iterator[Row]:
+def json_blocks(stream: BinaryIO, where: str, size: int) -> Iterator[tuple[int, bytes | BadRow]]:
+    """(number of the first line, lines) of blocks of about `size` bytes that end where a line does; a line over
+    MAX_ROW_BYTES is a BadRow, of which only the size is kept.
+
+    Raises:
+        DataError: the file is UTF-16.
+    """
+    number = 1
+    held: list[bytes] = []  # the beginning of the next block
+    length = 0
+    data = _without_mark(stream.read(size), where)
+    while data:
+        cut = data.rfind(b"\n") + 1
+        if cut:
+            block = b"".join([*held, data[:cut]]) if held else data[:cut]
+            yield number, block
+            number += block.count(b"\n")
+            held, length = [], 0
+        held.append(data[cut:])
+        length += len(data) - cut
+        if length > MAX_ROW_BYTES:
+            held = []
+            while line := stream.readline(size):
+                length += len(line)
+                if line.endswith(b"\n"):
+                    break
+            yield number, _too_long(f"{where}:{number}", length)
+            number += 1
+            length = 0
+        data = stream.read(size)
+    if length:
+        yield number, b"".join(held)
+
+
+def parse_lines(data: bytes, first: int, where: str) -> Iterator[Row]:
+    """(line number, object) for each line of a block that is not blank."""
+    for number, line in enumerate(data.split(b"\n"), first):
+        if not line or line.isspace():
+            continue
+        if len(line) > MAX_ROW_BYTES:
+            yield number, _too_long(f"{where}:{number}", len(line))
+        else:
+            yield number, parse_row(line, where, number)
+
+
+def _too_long(where: str, size: int) -> BadRow:
+    return BadRow(where, f"the line is longer than {MAX_ROW_BYTES >> 20} MiB", size)
+
+
+def read_json(what: Readable, where: str) -> Iterator[Row]:
     """The rows of a JSON file: a list of objects, an object with one such list, one object, or JSON Lines."""
     import orjson
 
-    with open_bytes(path, where) as stream:
-        data = _without_mark(stream.read(MAX_FILE_BYTES + 1), where)
-    if len(data) > MAX_FILE_BYTES:
+    data = read_whole(what, where, MAX_FILE_BYTES)
+    if data is None:
         hint = "write it as JSON Lines (.jsonl), one object a line"
         raise DataError(f"is larger than {MAX_FILE_BYTES >> 20} MiB and has to be read whole", where, hint)
+    data = _without_mark(data, where)
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         first = data.lstrip()[:1]
         if first == b"[" or not data.strip() or b"\n" not in data.strip():
             raise DataError(f"is not valid JSON ({error})", f"{where}:1") from None
-        yield from read_json_lines(path, where)
+        yield from read_json_lines(data, where)
         return
     for number, row in enumerate(_rows_in(value), 1):
-        yield number, _checked(row, f"{where}:{number}", len(data))
+        yield number, _checked(row, where, number, len(data))
 
 
 def _rows_in(value: object) -> list[object]:
@@ -67,7 +115,7 @@ def _rows_in(value: object) -> list[object]:
     return [value]
 
 
-def parse_row(line: bytes, where: str) -> dict[str, object] | BadRow:
+def parse_row(line: bytes, where: str, number: int) -> dict[str, object] | BadRow:
     """One line's object with plain values, or why it is none. Lone surrogates become U+FFFD."""
     import orjson
 
@@ -76,17 +124,20 @@ def parse_row(line: bytes, where: str) -> dict[str, object] | BadRow:
     except orjson.JSONDecodeError as error:
         repaired = _with_surrogates(line)
         if repaired is None:
-            return BadRow(where, f"it is not valid JSON ({error})", len(line))
+            return BadRow(f"{where}:{number}", f"it is not valid JSON ({error})", len(line))
         row = repaired
-    return _checked(row, where, len(line))
+    return _checked(row, where, number, len(line))
 
 
-def _checked(row: object, where: str, size: int) -> dict[str, object] | BadRow:
+def _checked(row: object, where: str, number: int, size: int) -> dict[str, object] | BadRow:
     if not isinstance(row, dict):
         kind = {list: "a list", str: "a string", type(None): "null", bool: "a truth value"}.get(type(row), "a number")
-        return BadRow(where, f"it is {kind}, not an object with fields", size)
-    if not _is_shallow(row):
-        return BadRow(where, f"its fields are nested more than {MAX_DEPTH} deep", size)
+        return BadRow(f"{where}:{number}", f"it is {kind}, not an object with fields", size)
+    for value in row.values():
+        if type(value) in _CONTAINERS:
+            if not _is_shallow(row):
+                return BadRow(f"{where}:{number}", f"its fields are nested more than {MAX_DEPTH} deep", size)
+            break
     return row
 
 
@@ -122,20 +173,3 @@ def _without_mark(data: bytes, where: str) -> bytes:
     if data.startswith(_NOT_UTF8):
         raise DataError("is UTF-16, and JSON Lines are UTF-8", where, "save it as UTF-8")
     return data.removeprefix(b"\xef\xbb\xbf")
-
-
-def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes, int]]:
-    """(line number from 1, line, size); of a line over MAX_ROW_BYTES only the size is kept."""
-    number = 0
-    while line := stream.readline(MAX_ROW_BYTES + 1):
-        number += 1
-        size = len(line)
-        if size <= MAX_ROW_BYTES:
-            yield number, line, size
-            continue
-        while not line.endswith(b"\n"):
-            line = stream.readline(1 << 20)
-            if not line:
-                break
-            size += len(line)
-        yield number, b"", size

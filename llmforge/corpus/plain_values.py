@@ -10,7 +10,13 @@ MAX_INTEGER = 2**63
 
 def plain_fields(fields: dict[str, object]) -> dict[str, object]:
     """The fields as JSON values; bytes (pictures, sound) are left out, NaN becomes null, dates ISO text."""
-    return {str(key): plain_value(value) for key, value in fields.items() if not isinstance(value, bytes | bytearray)}
+    plain: dict[str, object] = {}
+    for key, value in fields.items():
+        if type(value) is str or value is None:
+            plain[str(key)] = value
+        elif not isinstance(value, bytes | bytearray):
+            plain[str(key)] = plain_value(value)
+    return plain
 
 
 def plain_value(value: object) -> object:

@@ -7,26 +7,45 @@ Knows nothing of what the fields mean.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
 
+from llmforge.corpus.compressed import Readable
+from llmforge.corpus.csv_rows import read_csv, read_tsv
 from llmforge.corpus.document import BadRow
+from llmforge.corpus.docx_text import read_docx
+from llmforge.corpus.epub_text import read_epub
 from llmforge.corpus.files import FoundFile, find_files
+from llmforge.corpus.html_extractors import Extractor
 from llmforge.corpus.json_rows import read_json, read_json_lines
 from llmforge.corpus.parquet_rows import read_parquet
+from llmforge.corpus.pdf_text import read_pdf
 from llmforge.corpus.text_files import read_html, read_markdown, read_text
+from llmforge.corpus.warc_rows import read_warc
 from llmforge.errors import DataError
 
 Row = tuple[int, "dict[str, object] | BadRow"]
-READERS: dict[str, Callable[[Path, str], Iterator[Row]]] = {
+READERS: dict[str, Callable[[Readable, str], Iterator[Row]]] = {
     "text": read_text,
     "markdown": read_markdown,
-    "html": read_html,
     "jsonl": read_json_lines,
     "json": read_json,
     "parquet": read_parquet,
+    "pdf": read_pdf,
+    "epub": read_epub,
+    "docx": read_docx,
 }
-TABLES = ("jsonl", "json", "parquet")
+PAGE_READERS: dict[str, Callable[[Readable, str, Extractor], Iterator[Row]]] = {"html": read_html, "warc": read_warc}
+TABLE_READERS: dict[str, Callable[[Readable, str, str | None], Iterator[Row]]] = {"csv": read_csv, "tsv": read_tsv}
+TABLES = ("jsonl", "json", "csv", "tsv", "parquet")
 BUILT_IN = "python-docs"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the readers of some formats have to be told."""
+
+    extractor: Extractor = "fast"
+    delimiter: str | None = None
 
 
 def is_built_in(path: str) -> bool:
@@ -34,13 +53,23 @@ def is_built_in(path: str) -> bool:
     return path.partition(":")[0] == BUILT_IN
 
 
+def read_as(format: str, what: Readable, where: str, reading: Reading) -> Iterator[Row]:
+    """(row number from 1, fields or BadRow) of one file or of its bytes."""
+    if format in PAGE_READERS:
+        return PAGE_READERS[format](what, where, reading.extractor)
+    if format in TABLE_READERS:
+        return TABLE_READERS[format](what, where, reading.delimiter)
+    return READERS[format](what, where)
+
+
 def read_file(file: FoundFile) -> Iterator[Row]:
     """(row number from 1, fields or BadRow) of one file, by its format."""
-    return READERS[file.format](file.path, file.name)
+    return read_as(file.format, file.path, file.name, Reading())
 
 
 def read_rows(path: str) -> Iterator[tuple[dict[str, object], str]]:
-    """(row, "file:row") of the JSONL, JSON or Parquet files at `path` (a file, folder or pattern, also compressed).
+    """(row, "file:row") of the JSONL, JSON, CSV, TSV or Parquet files at `path` (a file, folder or pattern, also
+    compressed).
 
     `path` may also be `python-docs` (its documents) or one of its parts: `python-docs:conversations`,
     `:conversations-heldout`, `:choices`, `:questions`. Raises DataError at the first bad row, by file and row.
@@ -53,7 +82,7 @@ def read_rows(path: str) -> Iterator[tuple[dict[str, object], str]]:
     listing = find_files(path)
     files = [file for file in listing.files if file.format in TABLES]
     if not files:
-        raise DataError("holds no rows", path, "rows are read from .jsonl, .json and .parquet files")
+        raise DataError("holds no rows", path, "rows are read from .jsonl, .json, .csv, .tsv and .parquet files")
     for file in files:
         for number, row in read_file(file):
             if isinstance(row, BadRow):

@@ -2,41 +2,74 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
-from llmforge.corpus.compressed import open_bytes
-from llmforge.corpus.decoding import decode, detect_encoding
+from llmforge.corpus.compressed import Readable, open_bytes, read_whole
+from llmforge.corpus.decoding import UNICODE, decode, detect_encoding
 from llmforge.corpus.document import BadRow
+from llmforge.corpus.html_extractors import Extractor, extract
 
 PART_BYTES = 32 << 20
+WIDE = frozenset(["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
 MAX_HTML_BYTES = 64 << 20
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*\n", re.DOTALL)
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_CHARSET = re.compile(rb"charset=[\"']?([\w.:-]+)", re.IGNORECASE)
 _TITLE = re.compile(r"^title:[ \t]*(.+)$", re.MULTILINE)
 
 Row = tuple[int, "dict[str, object] | BadRow"]
 
 
-def read_text(path: Path, where: str) -> Iterator[Row]:
+def read_text(what: Readable, where: str) -> Iterator[Row]:
     """Rows of `text`, `encoding` and, where bytes were broken, `repaired`; a file that is not text is one BadRow."""
-    with open_bytes(path, where) as stream:
-        for number, data in enumerate(_parts(stream), 1):
-            decoded = decode(data)
-            if decoded is None:
-                yield number, BadRow(f"{where}:{number}", "it is binary, not text", len(data))
-                continue
-            fields: dict[str, object] = {"text": _plain_newlines(decoded.text), "encoding": decoded.encoding}
-            if decoded.repaired:
-                fields["repaired"] = decoded.repaired
-            yield number, fields
+    with open_bytes(what, where) as stream:
+        for number, data, known in known_parts(stream):
+            yield number, text_row(data, f"{where}:{number}", known)
 
 
-def read_markdown(path: Path, where: str) -> Iterator[Row]:
+def read_markdown(what: Readable, where: str) -> Iterator[Row]:
     """As `read_text`, without front matter (its title is kept as a field) and HTML comments."""
-    for number, row in read_text(path, where):
+    return markdown_rows(read_text(what, where))
+
+
+def read_html(what: Readable, where: str, extractor: Extractor = "fast") -> Iterator[Row]:
+    """One row: the page's main text, its title and encoding."""
+    data = read_whole(what, where, MAX_HTML_BYTES)
+    if data is None:
+        yield 1, BadRow(f"{where}:1", f"the page is larger than {MAX_HTML_BYTES >> 20} MiB", MAX_HTML_BYTES)
+        return
+    yield 1, html_row(data, f"{where}:1", extractor)
+
+
+def text_row(data: bytes, where: str, known: str | None = None) -> dict[str, object] | BadRow:
+    """The fields of plain text; `known` is the encoding of the file's earlier parts."""
+    decoded = decode(data, known)
+    if decoded is None:
+        return BadRow(where, "it is binary, not text", len(data))
+    fields: dict[str, object] = {"text": _plain_newlines(decoded.text), "encoding": decoded.encoding}
+    if decoded.repaired:
+        fields["repaired"] = decoded.repaired
+    return fields
+
+
+def known_parts(stream: BinaryIO) -> Iterator[tuple[int, bytes, str | None]]:
+    """(number from 1, bytes, encoding) of each part of a file, the encoding being the first one before it that is not
+    UTF-8: what the part is read by unless it is UTF-8.
+    """
+    known = None
+    for number, data in enumerate(text_parts(stream), 1):
+        yield number, data, known
+        if known is None and len(data) >= PART_BYTES // 2:  # another part may come
+            found = detect_encoding(data)
+            known = found if found not in UNICODE and found not in WIDE else None
+
+
+def markdown_rows(rows: Iterator[Row]) -> Iterator[Row]:
+    """The rows of a Markdown file's text."""
+    for number, row in rows:
         if isinstance(row, dict):
             text = str(row["text"])
             front = _FRONT_MATTER.match(text) if number == 1 else None
@@ -49,35 +82,36 @@ def read_markdown(path: Path, where: str) -> Iterator[Row]:
         yield number, row
 
 
-def read_html(path: Path, where: str) -> Iterator[Row]:
-    """One row: the page's main text, its title and encoding."""
-    from llmforge.corpus.html_text import main_text
-
-    with open_bytes(path, where) as stream:
-        data = stream.read(MAX_HTML_BYTES + 1)
-    if len(data) > MAX_HTML_BYTES:
-        yield 1, BadRow(f"{where}:1", f"the page is larger than {MAX_HTML_BYTES >> 20} MiB", len(data))
-        return
+def html_row(data: bytes, where: str, extractor: Extractor, charset: str | None = None) -> dict[str, object] | BadRow:
+    """The fields of a page; `charset` is what its server said."""
     decoded = decode(data)
     if decoded is None:
-        yield 1, BadRow(f"{where}:1", "it is binary, not text", len(data))
-        return
-    page = main_text(_declared(data, decoded.text, decoded.encoding))
-    fields: dict[str, object] = {"text": page.text, "encoding": decoded.encoding}
+        return BadRow(where, "it is binary, not text", len(data))
+    html, encoding = decoded.text, decoded.encoding
+    if encoding not in UNICODE and not encoding.startswith("utf"):
+        html, encoding = _declared(data, charset) or (html, encoding)
+    page = extract(html, extractor, where)
+    if isinstance(page, str):
+        return BadRow(where, page, len(data))
+    fields: dict[str, object] = {"text": page.text, "encoding": encoding}
     if page.title:
         fields["title"] = page.title
-    yield 1, fields
+    return fields
 
 
-def _declared(data: bytes, text: str, encoding: str) -> str:
-    """The page by the character set it declares, when its bytes alone do not decide."""
-    if encoding not in ("cp1252", "latin-1"):
-        return text
-    found = re.search(rb"charset=[\"']?([\w.:-]+)", data[:4096], re.IGNORECASE)
-    try:
-        return data.decode(found.group(1).decode("ascii")) if found else text
-    except (LookupError, UnicodeDecodeError, ValueError):
-        return text
+def _declared(data: bytes, charset: str | None) -> tuple[str, str] | None:
+    """The page by the character set that its server or the page itself names, when its bytes alone do not decide."""
+    found = _CHARSET.search(data[:4096])
+    for name in (charset, found.group(1).decode("ascii") if found else None):
+        try:
+            if name:
+                known = "cp1252" if name.lower() in ("iso-8859-1", "latin-1", "latin1", "us-ascii") else name
+                text = data.decode(known)
+                text.encode()  # some codecs of Python (utf-7, unicode_escape) give half surrogate pairs
+                return text, codecs.lookup(known).name
+        except (LookupError, ValueError):
+            continue
+    return None
 
 
 def _plain_newlines(text: str) -> str:
@@ -85,22 +119,34 @@ def _plain_newlines(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
-def _parts(stream: BinaryIO) -> Iterator[bytes]:
+def text_parts(stream: BinaryIO) -> Iterator[bytes]:
     """The whole stream as one part, or, beyond PART_BYTES, parts that end where a paragraph or a line does."""
     data = stream.read(PART_BYTES)
-    wide = detect_encoding(data[: 1 << 16]) in ("utf-16", "utf-16-le", "utf-16-be", "utf-32")
-    while True:
-        more = stream.read(PART_BYTES)
-        if not more:
-            yield data
-            return
-        if wide:
-            # Cutting would need the mark again; a text of this size in UTF-16 is held whole instead.
-            data += more
-            continue
+    more = stream.read(PART_BYTES)
+    encoding = detect_encoding(data[: 1 << 16]) if more else None
+    if encoding in WIDE:
+        yield from _wide_parts(stream, data, more, encoding)
+        return
+    while more:
         cut = _cut(data)
         yield data[:cut]
         data = data[cut:] + more
+        more = stream.read(PART_BYTES)
+    yield data
+
+
+def _wide_parts(stream: BinaryIO, data: bytes, more: bytes, encoding: str) -> Iterator[bytes]:
+    """Parts of a text in UTF-16 or UTF-32, each as UTF-16 with a mark of its own."""
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    text = decoder.decode(data)
+    while more:
+        cut = text.rfind("\n\n", len(text) // 2) + 2 if "\n\n" in text[len(text) // 2 :] else text.rfind("\n") + 1
+        if cut:
+            yield text[:cut].encode("utf-16", "surrogatepass")
+            text = text[cut:]
+        text += decoder.decode(more)
+        more = stream.read(PART_BYTES)
+    yield (text + decoder.decode(b"", True)).encode("utf-16", "surrogatepass")
 
 
 def _cut(data: bytes) -> int:

@@ -136,7 +136,8 @@ def decode_line(line: bytes, where: str) -> str:
 
 def fingerprint_of_prompts(path: str) -> str:
     """A digest of what `read_prompts` would read: names, sizes and times of change, or the built-in corpus's own."""
-    from llmforge.corpus.sources import SourceConfig, source_fingerprint
+    from llmforge.corpus.source_config import SourceConfig
+    from llmforge.corpus.sources import source_fingerprint
 
     place = Path(path).expanduser()
     if not is_built_in(path) and place.is_file() and stat.S_ISREG(place.stat().st_mode):

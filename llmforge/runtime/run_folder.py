@@ -191,9 +191,17 @@ class RunFolder:
         """Writes a finished artefact's manifest, renames it to `<run>/<kind>`, and returns the manifest's digest."""
         digest = write_manifest(temp, kind, config=self.config, made_from=made_from, seeds=seeds, facts=facts)
         publish_folder(temp, self.path / kind)
-        body = {"artefacts": {kind: digest}, "made_from": made_from or {}}
+        body = {"artefacts": {**self._published(), kind: digest}, "made_from": made_from or {}}
         write_atomic(self.path / "manifest.json", json.dumps({"kind": "run", **body}, indent=2) + "\n")
         return digest
+
+    def _published(self) -> dict[str, str]:
+        """The digests of the artefacts that are there, of which one run may make several."""
+        try:
+            found = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))["artefacts"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+        return {kind: digest for kind, digest in found.items() if (self.path / kind / "manifest.json").is_file()}
 
     def discard(self, temp: Path) -> None:
         """Removes an unfinished artefact."""

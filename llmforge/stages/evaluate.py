@@ -123,7 +123,8 @@ def preview(config: EvaluateConfig) -> dict[str, object]:
 
 def inputs_fingerprint(config: EvaluateConfig) -> dict[str, str]:
     """Digests of the model and of each task's rows."""
-    from llmforge.corpus.sources import SourceConfig, source_fingerprint
+    from llmforge.corpus.source_config import SourceConfig
+    from llmforge.corpus.sources import source_fingerprint
     from llmforge.evaluation.perplexity import find_corpus
     from llmforge.inference.loading import fingerprint_of_model
     from llmforge.runtime.manifest import manifest_digest
@@ -156,7 +157,8 @@ def summary(result: dict[str, object]) -> str:
 
 def _check_rows(path: str) -> int:
     """Bytes on the disk behind a task's path; DataError when nothing is there."""
-    from llmforge.corpus.sources import SourceConfig, check_source
+    from llmforge.corpus.source_config import SourceConfig
+    from llmforge.corpus.sources import check_source
     from llmforge.evaluation.perplexity import find_corpus
 
     if find_corpus(path) is not None:

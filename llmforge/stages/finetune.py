@@ -237,7 +237,8 @@ def _summary(result: dict[str, Any]) -> str:
 def preview(config: FinetuneConfig) -> dict[str, object]:
     """What would be read and written; raises as `run` does when an input is not there."""
     from llmforge.checkpoint.model_folder import find_model, read_model_config
-    from llmforge.corpus.sources import SourceConfig, check_source
+    from llmforge.corpus.source_config import SourceConfig
+    from llmforge.corpus.sources import check_source
     from llmforge.stages.finetune_data import checked_length
 
     base = find_model(config.base_model)
@@ -259,7 +260,8 @@ def preview(config: FinetuneConfig) -> dict[str, object]:
 
 def inputs_fingerprint(config: FinetuneConfig) -> dict[str, str]:
     """Digests of the base model and of the files of conversations."""
-    from llmforge.corpus.sources import SourceConfig, source_fingerprint
+    from llmforge.corpus.source_config import SourceConfig
+    from llmforge.corpus.sources import source_fingerprint
     from llmforge.inference.loading import fingerprint_of_model
 
     found = {"base_model": fingerprint_of_model(config.base_model)}

@@ -35,10 +35,17 @@ class TokenSource(Config):
     name: Annotated[str, Field(min_length=1)] = "text"
     # a tokens folder, or the run folder of `tokenize`
     path: Annotated[str, Field(min_length=1)]
+    # only its documents with this label, or one of these, as `clean`'s classify gave them; null: all
+    label: Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     # its share of the rows is its weight over the sum of all weights
     weight: PositiveFloat = 1.0
     # how often each window may come at most; null: no limit
     max_repetition: PositiveFloat | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The labels to take; None for all documents."""
+        return (self.label,) if isinstance(self.label, str) else self.label
 
 
 class PretrainDataSettings(Config):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from llmforge.tokens.folder import TokenFolder, TokenSplit
 if TYPE_CHECKING:
     from llmforge.model.transformer import Transformer
     from llmforge.runtime.run_folder import RunFolder
-    from llmforge.stages.pretrain import PretrainConfig
+    from llmforge.stages.pretrain import PretrainConfig, TokenSource
     from llmforge.tokenizer.tokenizer import Tokenizer
     from llmforge.tokens.loader import WindowBatches
     from llmforge.training.assemble import Bench
@@ -95,12 +95,38 @@ def open_data(config: PretrainConfig) -> PretrainData:
         if folder.tokenizer_digest != folders[0].tokenizer_digest:
             what = f"these tokens and those of {folders[0].path} were made with different tokenizers"
             raise DataError(what, folder.path, "run llmforge tokenize with one tokenizer")
-    train = tuple(folder.split("train") for folder in folders)
+    pairs = list(zip(folders, config.data.sources, strict=True))
+    train = tuple(_labelled(folder.split("train"), source) for folder, source in pairs)
     if held_out is not None:
         valid: tuple[TokenSplit, ...] = (held_out.split("valid" if "valid" in held_out.split_names else "train"),)
     else:
-        valid = tuple(folder.split("valid") for folder in folders if "valid" in folder.split_names)
+        valid = tuple(_held_out(pairs))
     return PretrainData(folders, train, tuple(s for s in valid if s.num_tokens > 1), digests(config))
+
+
+def _labelled(split: TokenSplit, source: TokenSource) -> TokenSplit:
+    from llmforge.tokens.selection import select
+
+    return split if source.labels is None else select(split, source.labels)
+
+
+def _held_out(pairs: Sequence[tuple[TokenFolder, TokenSource]]) -> Iterator[TokenSplit]:
+    """The sources' own valid splits, each folder's documents once however many sources name it."""
+    from llmforge.tokens.selection import select
+
+    wanted: dict[Path, set[str] | None] = {}
+    for folder, source in pairs:
+        labels = wanted.setdefault(folder.path, set())
+        wanted[folder.path] = None if labels is None or source.labels is None else labels | set(source.labels)
+    for folder in {folder.path: folder for folder, _ in pairs}.values():
+        if "valid" not in folder.split_names:
+            continue
+        split, labels = folder.split("valid"), wanted[folder.path]
+        there = {split.label_names[at] for at in set(split.document_labels.tolist())}
+        if labels is None:
+            yield split
+        elif labels & there:  # a rare label may have no held-out document
+            yield select(split, sorted(labels))
 
 
 def digests(config: PretrainConfig) -> dict[str, str]:

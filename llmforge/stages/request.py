@@ -110,7 +110,7 @@ def execute(request: Request, **options: object) -> None:
     loaded = load_config(chosen.schema, request.config, request.overrides, owners)
     facts = chosen.preview(loaded.config)
     refuse_output_over_input(loaded.config, facts)
-    if request.dry_run:
+    if request.dry_run and options.get("sample") is None:
         show(request, loaded, facts)
         return
     _run(chosen, loaded.config, request, options)

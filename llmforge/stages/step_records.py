@@ -6,16 +6,15 @@ finished, its result and its seconds. A step is skipped when all of it is the sa
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from llmforge.config.load import leaves
 from llmforge.errors import LlmforgeError
+from llmforge.runtime.code import code_digest
 from llmforge.runtime.files import write_atomic
 from llmforge.runtime.manifest import find_artefact, read_manifest
 from llmforge.stages.pipeline import Step
@@ -41,16 +40,6 @@ class Record:
     seconds: float = 0.0
     artefact: str | None = None
     result: dict[str, Any] = field(default_factory=dict)
-
-
-@cache
-def code_digest() -> str:
-    """SHA-256 over the names and texts of all of llmforge's own files."""
-    root = Path(__file__).parent.parent
-    state = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        state.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return state.hexdigest()
 
 
 def makings_of(step: Step) -> Makings:

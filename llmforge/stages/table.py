@@ -36,9 +36,11 @@ class Stage:
 
 def _data(command: str) -> Stage | None:
     if command == "clean":
-        from llmforge.stages import clean
+        from llmforge.cleaning import preparation, settings
+        from llmforge.stages import clean, clean_views
 
-        return Stage(command, clean.CleanConfig, clean.run, clean.preview, clean.inputs_fingerprint, "corpus")
+        prints = preparation.inputs_fingerprint
+        return Stage(command, settings.CleanConfig, clean_views.answer, clean.preview, prints, "corpus")
     if command == "tokenizer train":
         from llmforge.stages import tokenizer as made
 

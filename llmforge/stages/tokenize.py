@@ -25,6 +25,9 @@ class TokenizeConfig(Config):
     tokenizer: str = Field(
         min_length=1, description="a tokenizer folder, a run folder, or any Hugging Face folder with a tokenizer.json"
     )
+    label_key: str = Field(
+        "label", min_length=1, description="the metadata field whose text is kept as a document's label, for mixtures"
+    )
     workers: int = Field(
         0, ge=0, le=1024, description="processes; 0: one a core; the output is the same for any number"
     )
@@ -48,7 +51,7 @@ def run(config: TokenizeConfig, console: Console) -> dict[str, object]:
         temp = folder.temporary("tokens")
         try:
             with folder.phase("encode"):
-                writer = TokenWriter(temp, tokenizer)
+                writer = TokenWriter(temp, tokenizer, label_key=config.label_key)
                 _write(writer, corpus, config.workers, console)
             totals = _totals(writer)
             folder.publish(temp, "tokens", made_from=made_from, facts=totals)

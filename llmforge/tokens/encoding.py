@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+LABEL = "label"
 _BATCH_BYTES = 1 << 20
 _AHEAD = 3  # batches under way for each worker
 _MIN_PARALLEL_BYTES = 8 << 20  # below this, starting processes costs more than they save
@@ -41,6 +42,7 @@ class Encoded:
     text_bytes: list[int]
     names: list[str]
     sources: list[str]
+    labels: list[str]  # "" for a document without one
 
 
 def encode_batch(tokenizer: Tokenizer, documents: list[Document]) -> Encoded:
@@ -67,17 +69,21 @@ def encode_batch(tokenizer: Tokenizer, documents: list[Document]) -> Encoded:
         sizes.append(len(document.text.encode("utf-8")))
     tokens = np.frombuffer(ids, dtype=np.uint32).astype(f"<u{width_of(tokenizer.vocab_size)}")
     names = [document.id for document in documents]
-    return Encoded(tokens, lengths, sizes, names, [document.source for document in documents])
+    sources = [document.source for document in documents]
+    labels = [str(document.metadata.get(LABEL, "")) for document in documents]
+    return Encoded(tokens, lengths, sizes, names, sources, labels)
 
 
-def batches_of(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Documents in groups of about a megabyte of text; empty texts are left out."""
+def batches_of(documents: Iterable[Document], label_key: str = LABEL) -> Iterator[list[Document]]:
+    """Documents in groups of about a megabyte of text, each with its label alone; empty texts are left out."""
     group: list[Document] = []
     size = 0
     for document in documents:
         if not document.text:
             continue
-        group.append(Document(document.id, document.text, document.source))
+        label = document.metadata.get(label_key)
+        kept: dict[str, object] = {LABEL: label} if isinstance(label, str) else {}
+        group.append(Document(document.id, document.text, document.source, kept))
         size += len(document.text)
         if size >= _BATCH_BYTES:
             yield group
@@ -86,8 +92,10 @@ def batches_of(documents: Iterable[Document]) -> Iterator[list[Document]]:
         yield group
 
 
-def encode_documents(documents: Iterable[Document], tokenizer_folder: Path, workers: int) -> Iterator[Encoded]:
-    """The documents in their order, as batches of ids.
+def encode_documents(
+    documents: Iterable[Document], tokenizer_folder: Path, workers: int, label_key: str = LABEL
+) -> Iterator[Encoded]:
+    """The documents in their order, as batches of ids; a document's label is the text in its metadata `label_key`.
 
     Raises:
         DataError: a text is not Unicode.
@@ -95,14 +103,14 @@ def encode_documents(documents: Iterable[Document], tokenizer_folder: Path, work
     """
     if workers == 1:
         tokenizer = Tokenizer.load(tokenizer_folder)
-        for group in batches_of(documents):
+        for group in batches_of(documents, label_key):
             yield encode_batch(tokenizer, group)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _start_worker, (str(tokenizer_folder),)) as pool:
         waiting: deque[Future[Encoded]] = deque()
         try:
-            for group in batches_of(documents):
+            for group in batches_of(documents, label_key):
                 waiting.append(pool.submit(_encode_in_worker, group))
                 if len(waiting) >= _AHEAD * workers:
                     yield waiting.popleft().result()

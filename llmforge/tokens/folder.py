@@ -26,21 +26,31 @@ TOKENIZER_FOLDER = "tokenizer"
 
 @dataclass(frozen=True)
 class TokenDocument:
-    """A document of a split: its id and source, where its ids begin in the stream, and how many they are."""
+    """A document of a split: its id, source and label ("": none), where its ids begin in the stream, and how many they
+    are."""
 
     id: str
     source: str
     start: int
     length: int
     text_bytes: int
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the numbers of sources and labels in the shards stand for; label 0 is none."""
+
+    sources: list[str]
+    labels: list[str]
 
 
 class TokenSplit:
     """All documents of a split as one stream of ids, shard after shard."""
 
-    def __init__(self, name: str, shards: list[Shard], source_names: list[str], vocab_size: int, place: Path) -> None:
-        self.name, self.source_names, self.vocab_size = name, source_names, vocab_size
-        self.path = place
+    def __init__(self, name: str, shards: list[Shard], names: Names, vocab_size: int, place: Path) -> None:
+        self.name, self.vocab_size, self.path = name, vocab_size, place
+        self.source_names, self.label_names = names.sources, names.labels
         self._shards = shards
         self._token_bases, self._document_bases = [0], [0]
         for shard in shards:
@@ -71,6 +81,22 @@ class TokenSplit:
 
         parts = [shard.sources.astype(np.int32) for shard in self._shards]
         return np.concatenate([*parts, np.zeros(0, dtype=np.int32)])
+
+    @cached_property
+    def document_labels(self) -> NDArray[np.int32]:
+        """The number of each document's label in `label_names`; 0 is none."""
+        import numpy as np
+
+        parts = [shard.labels.astype(np.int32) for shard in self._shards]
+        return np.concatenate([*parts, np.zeros(0, dtype=np.int32)])
+
+    @cached_property
+    def text_bytes(self) -> NDArray[np.int64]:
+        """Bytes of each document's text."""
+        import numpy as np
+
+        parts = [shard.text_bytes.astype(np.int64) for shard in self._shards]
+        return np.concatenate([*parts, np.zeros(0, dtype=np.int64)])
 
     def stream(self, start: int, count: int) -> NDArray[np.int64]:
         """`count` ids from position `start` on (fewer at the end).
@@ -107,7 +133,8 @@ class TokenSplit:
         shard, inner = self._shards[where], number - self._document_bases[where]
         start, stop = int(self.starts[number]), int(self.starts[number + 1])
         source = self.source_names[int(shard.sources[inner])]
-        return TokenDocument(shard.name(inner), source, start, stop - start, int(shard.text_bytes[inner]))
+        label = self.label_names[int(shard.labels[inner])]
+        return TokenDocument(shard.name(inner), source, start, stop - start, int(shard.text_bytes[inner]), label)
 
 
 class TokenFolder:
@@ -121,6 +148,7 @@ class TokenFolder:
             self.vocab_size = int(str(facts["vocab_size"]))
             self.tokenizer_digest = str(facts["tokenizer_digest"])
             self.source_names = [str(name) for name in _list(facts["sources"])]
+            self.label_names = [str(name) for name in _list(facts.get("labels", [""]))]
             self._counts = {str(k): int(str(v)) for k, v in _dict(facts["shards"]).items()}
         except (KeyError, ValueError, TypeError) as error:
             hint = "run llmforge tokenize again"
@@ -161,7 +189,7 @@ class TokenFolder:
             Shard(self.path / f"{name}-{number:05d}", number, self.tokenizer_digest)
             for number in range(self._counts[name])
         ]
-        return TokenSplit(name, shards, self.source_names, self.vocab_size, self.path)
+        return TokenSplit(name, shards, Names(self.source_names, self.label_names), self.vocab_size, self.path)
 
 
 def _list(value: object) -> list[object]:

@@ -2,8 +2,8 @@
 
     train-00000.bin   64 bytes of header, then the ids as little-endian uint16 or uint32
     train-00000.idx   64 bytes of header, then for n documents: n+1 starts (uint64, in tokens), n lengths of the text
-                      in bytes (uint64), n+1 offsets into the ids (uint64), n numbers of the source (uint32), and the
-                      documents' ids as UTF-8
+                      in bytes (uint64), n+1 offsets into the ids (uint64), n numbers of the source (uint32), n
+                      numbers of the label (uint32, 0: none; not in version 1), and the documents' ids as UTF-8
 
 Both are memory-mapped. The headers carry magic, format version, width of an id, the shard's number, its counts and the
 digest of the vocabulary, so that a cut, foreign or misplaced file is refused by its name.
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-VERSION = 1
+VERSION = 2
+_WITHOUT_LABELS = 1
 _TOKENS_MAGIC, _INDEX_MAGIC = b"LFTOKENS", b"LFTINDEX"
 # magic, version, bytes of an id, number of the shard, tokens, documents, first 24 bytes of the vocabulary's digest
 _HEADER = struct.Struct("<8sHHIQQ24s8x")
@@ -49,6 +50,7 @@ class ShardContent:
     text_bytes: Sequence[int]
     names: Sequence[str]
     sources: Sequence[int]
+    labels: Sequence[int]
 
 
 def write_shard(stem: Path, number: int, content: ShardContent, digest: str) -> None:
@@ -71,12 +73,13 @@ def write_shard(stem: Path, number: int, content: ShardContent, digest: str) -> 
             stream.write(_HEADER.pack(_INDEX_MAGIC, *head))
             for column in (starts, np.asarray(content.text_bytes, dtype="<u8"), offsets):
                 stream.write(column.tobytes())
-            stream.write(np.asarray(content.sources, dtype="<u4").tobytes())
+            for numbers in (content.sources, content.labels):
+                stream.write(np.asarray(numbers, dtype="<u4").tobytes())
             stream.write(b"".join(blobs))
 
 
 class Shard:
-    """An open shard: `tokens` (its ids), `starts` (documents + 1), `text_bytes`, `sources`; names by `name(i)`."""
+    """An open shard: `tokens` (its ids), `starts` (documents + 1), `text_bytes`, `sources`, `labels`; `name(i)`."""
 
     def __init__(self, stem: Path, number: int, digest: str) -> None:
         """Opens and checks the two files.
@@ -88,8 +91,8 @@ class Shard:
 
         self.path = stem.with_suffix(".bin")
         index = stem.with_suffix(".idx")
-        width, tokens, documents = _read_header(self.path, _TOKENS_MAGIC, number, digest)
-        if (width, tokens, documents) != _read_header(index, _INDEX_MAGIC, number, digest):
+        version, width, tokens, documents = _read_header(self.path, _TOKENS_MAGIC, number, digest)
+        if (version, width, tokens, documents) != _read_header(index, _INDEX_MAGIC, number, digest):
             raise DamagedError("the index belongs to another shard", index, _AGAIN)
         _check_size(self.path, _HEADER.size + width * tokens)
         self.tokens = _mapped(self.path, f"<u{width}", _HEADER.size, tokens)
@@ -98,7 +101,12 @@ class Shard:
         self.text_bytes = _mapped(index, "<u8", at := at + 8 * (documents + 1), documents)
         self._offsets = _mapped(index, "<u8", at := at + 8 * documents, documents + 1)
         self.sources = _mapped(index, "<u4", at := at + 8 * (documents + 1), documents)
-        self._names_at = at + 4 * documents
+        at += 4 * documents
+        self.labels = np.zeros(documents, dtype="<u4")
+        if version != _WITHOUT_LABELS:
+            self.labels = _mapped(index, "<u4", at, documents)
+            at += 4 * documents
+        self._names_at = at
         self._index = index
         _check_size(index, self._names_at + int(self._offsets[-1]))
         if int(self.starts[-1]) != tokens or not bool(np.all(self.starts[:-1] <= self.starts[1:])):
@@ -128,7 +136,7 @@ def _check_size(path: Path, expected: int) -> None:
         raise DamagedError(f"the file has {found} bytes, its header says {expected}", path, _AGAIN)
 
 
-def _read_header(path: Path, magic: bytes, number: int, digest: str) -> tuple[int, int, int]:
+def _read_header(path: Path, magic: bytes, number: int, digest: str) -> tuple[int, int, int, int]:
     try:
         with path.open("rb") as stream:
             head = stream.read(_HEADER.size)
@@ -137,10 +145,10 @@ def _read_header(path: Path, magic: bytes, number: int, digest: str) -> tuple[in
     if len(head) < _HEADER.size or head[:8] != magic:
         raise DamagedError("not a token shard of llmforge", path, _AGAIN)
     _, version, width, found, tokens, documents, vocabulary = _HEADER.unpack(head)
-    if version != VERSION or width not in (2, 4):
+    if version not in (_WITHOUT_LABELS, VERSION) or width not in (2, 4):
         raise DamagedError(f"format version {version}, {VERSION} is known", path, _AGAIN)
     if vocabulary != _digest_bytes(digest):
         raise DamagedError("the shard was made with another tokenizer", path, _AGAIN)
     if found != number:
         raise DamagedError(f"this is shard {found} of its split, in the place of shard {number}", path, _AGAIN)
-    return width, tokens, documents
+    return version, width, tokens, documents

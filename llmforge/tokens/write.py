@@ -15,7 +15,7 @@ from llmforge.corpus.document import Document
 from llmforge.runtime.files import write_atomic
 from llmforge.tokenizer.files import copy_tokenizer
 from llmforge.tokenizer.tokenizer import Tokenizer
-from llmforge.tokens.encoding import Encoded, encode_documents
+from llmforge.tokens.encoding import LABEL, Encoded, encode_documents
 from llmforge.tokens.folder import FACTS_FILE, TOKENIZER_FOLDER
 from llmforge.tokens.shard import ShardContent, width_of, write_shard
 
@@ -44,18 +44,23 @@ class _Gathered:
     text_bytes: list[int] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     sources: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
     size: int = 0
 
 
 class TokenWriter:
     """Fills an empty folder with the shards of one split after another."""
 
-    def __init__(self, folder: Path, tokenizer_folder: Path, shard_tokens: int = _SHARD_TOKENS) -> None:
-        self._folder, self._shard_tokens = folder, shard_tokens
+    def __init__(
+        self, folder: Path, tokenizer_folder: Path, shard_tokens: int = _SHARD_TOKENS, label_key: str = LABEL
+    ) -> None:
+        """`label_key` is the metadata field that holds a document's label, where it has one."""
+        self._folder, self._shard_tokens, self._label_key = folder, shard_tokens, label_key
         self._tokenizer_folder = tokenizer_folder
         tokenizer = Tokenizer.load(tokenizer_folder)
         self._vocab_size, self._digest = tokenizer.vocab_size, tokenizer.digest
         self._sources: dict[str, int] = {}
+        self._labels: dict[str, int] = {"": 0}
         self._shards: dict[str, int] = {}
         self.counts: dict[str, SplitCounts] = {}
         copy_tokenizer(tokenizer_folder, folder / TOKENIZER_FOLDER)
@@ -66,7 +71,7 @@ class TokenWriter:
         """Writes all documents of a split; `after_batch` is called with the bytes of text done since the last call."""
         self._shards[split], self.counts[split] = 0, SplitCounts()
         gathered = _Gathered()
-        for encoded in encode_documents(documents, self._tokenizer_folder, workers):
+        for encoded in encode_documents(documents, self._tokenizer_folder, workers, self._label_key):
             self._gather(gathered, encoded)
             counts = self.counts[split]
             counts.documents += len(encoded.lengths)
@@ -87,6 +92,7 @@ class TokenWriter:
             "tokenizer_digest": self._digest,
             "dtype": f"uint{8 * width_of(self._vocab_size)}",
             "sources": list(self._sources),
+            "labels": list(self._labels),
             "shards": self._shards,
             "counts": {split: vars(counts) for split, counts in self.counts.items()},
         }
@@ -98,6 +104,7 @@ class TokenWriter:
         gathered.text_bytes += encoded.text_bytes
         gathered.names += encoded.names
         gathered.sources += [self._sources.setdefault(name, len(self._sources)) for name in encoded.sources]
+        gathered.labels += [self._labels.setdefault(name, len(self._labels)) for name in encoded.labels]
         gathered.size += len(encoded.tokens)
 
     def _write_shard(self, split: str, gathered: _Gathered) -> None:
@@ -106,6 +113,6 @@ class TokenWriter:
         number = self._shards[split]
         tokens = np.concatenate(gathered.tokens)
         gathered.tokens.clear()
-        rows = (gathered.lengths, gathered.text_bytes, gathered.names, gathered.sources)
+        rows = (gathered.lengths, gathered.text_bytes, gathered.names, gathered.sources, gathered.labels)
         write_shard(self._folder / f"{split}-{number:05d}", number, ShardContent(tokens, *rows), self._digest)
         self._shards[split] = number + 1

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmforge.cleaning.dedup import near
+from llmforge.cleaning.dedup.keep import KeepSettings, preference
 from llmforge.cleaning.dedup.near import NearSettings, find_near_duplicates, signatures
 from llmforge.cleaning.dedup.shingles import jaccard, shingle_hashes
 
@@ -29,9 +31,10 @@ def make(seed: int, count: int = 200) -> list[str]:
     return random.Random(seed).choices(WORDS, k=count)
 
 
-def drop(texts: list[str], chosen: NearSettings) -> dict[int, int]:
-    sizes = [len(text) for text in texts]
-    found = find_near_duplicates(signatures(texts, chosen), sizes, texts.__getitem__, chosen)
+def drop(texts: list[str], keep: str) -> dict[int, int]:
+    chosen = NearSettings()
+    preferred = preference(KeepSettings(keep=keep), [len(text) for text in texts], [""] * len(texts))
+    found = find_near_duplicates(signatures(texts, chosen), preferred, texts.__getitem__, chosen)
     return {number: match.kept for number, match in found.items()}
 
 
@@ -54,27 +57,42 @@ def test_drops_exactly_the_pairs_beyond_the_threshold() -> None:
         for place in range(0, 200, 200 // (1 + seed % 10)):
             changed[place] = f"new{seed}x{place}"
         texts += [" ".join(words), " ".join(changed)]
-    chosen = NearSettings(keep="first")
     expected = {
         second: first
         for first, second in combinations(range(len(texts)), 2)
-        if plain_jaccard(texts[first], texts[second]) >= chosen.threshold
+        if plain_jaccard(texts[first], texts[second]) >= NearSettings().threshold
     }
-    assert drop(texts, chosen) == expected
+    assert drop(texts, "first") == expected
     assert 0 < len(expected) < 40  # some pairs lie on either side
 
 
 def test_the_longest_or_the_first_stays() -> None:
     words = make(1)
     texts = [" ".join(words), " ".join([*words, "end"])]
-    assert drop(texts, NearSettings()) == {0: 1}
-    assert drop(texts, NearSettings(keep="first")) == {1: 0}
+    assert drop(texts, "longest") == {0: 1}
+    assert drop(texts, "first") == {1: 0}
 
 
 def test_all_documents_the_same_leave_one() -> None:
     texts = [" ".join(make(3))] * 300
-    assert drop(texts, NearSettings(keep="first")) == dict.fromkeys(range(1, 300), 0)
+    assert drop(texts, "first") == dict.fromkeys(range(1, 300), 0)
 
 
 def test_texts_without_words_are_no_duplicates() -> None:
-    assert drop(["", "", "..."], NearSettings()) == {}
+    assert drop(["", "", "..."], "longest") == {}
+
+
+def test_documents_that_were_dropped_before_take_no_part() -> None:
+    texts = [" ".join(make(3))] * 3
+    chosen = NearSettings()
+    staying = [False, True, True]
+    found = find_near_duplicates(signatures(texts, chosen), [3, 2, 1], texts.__getitem__, chosen, staying=staying)
+    assert {number: match.kept for number, match in found.items()} == {2: 1}
+
+
+def test_keys_of_bands_in_several_passes_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [" ".join(make(seed % 20)) for seed in range(60)]
+    whole = drop(texts, "first")
+    monkeypatch.setattr(near, "_KEY_BYTES", 1)
+    monkeypatch.setattr(near, "_BLOCK_ROWS", 7)
+    assert drop(texts, "first") == whole == {number: number % 20 for number in range(20, 60)}

@@ -14,7 +14,7 @@ def names(path, **options):
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in ("b.txt", "a.md", "sub/c.jsonl.gz", "sub/d.parquet", "sub/deep/e.html", "x.bin", "y.tar.gz", "noname"):
+    for name in ("b.txt", "a.md", "sub/c.jsonl.gz", "sub/d.parquet", "sub/deep/e.html", "x.bin", "y.o.gz", "noname"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / ".hidden").mkdir()
@@ -71,8 +71,8 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 
 
 def test_a_folder_of_unknown_files_says_which(tmp_path):
-    (tmp_path / "a.pdf").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"only 1 \.pdf"):
+    (tmp_path / "a.exe").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"only 1 \.exe"):
         find_files(str(tmp_path))
 
 
@@ -84,12 +84,25 @@ def test_a_folder_without_permission_is_named(tmp_path):
 
 
 def test_formats_go_by_the_suffix_before_the_compression(tmp_path):
-    kinds = {name: format_of(tmp_path / name) for name in ("a.TXT", "a.html.zst", "a.gz", "a", "a.ndjson", "a.tar.gz")}
-    assert kinds == {
+    expected = {
         "a.TXT": "text",
         "a.html.zst": "html",
         "a.gz": None,
         "a": None,
         "a.ndjson": "jsonl",
-        "a.tar.gz": None,
+        "a.tar.gz": "tar",
+        "a.tgz": "tar",
+        "a.tar": "tar",
+        "a.csv.xz": "csv",
+        "a.tsv.bz2": "tsv",
+        "CC-MAIN-1.warc.wet.gz": "warc",
+        "a.zip": "zip",
+        "a.v2.epub": "epub",
     }
+    assert {name: format_of(tmp_path / name) for name in expected} == expected
+
+
+def test_a_given_format_is_that_of_an_archives_members(tmp_path):
+    (tmp_path / "a.zip").write_bytes(b"x")
+    (tmp_path / "b.log").write_bytes(b"x")
+    assert [file.format for file in find_files(str(tmp_path), "text").files] == ["zip", "text"]

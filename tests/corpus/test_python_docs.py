@@ -15,7 +15,8 @@ from llmforge.corpus.python_docs.parse import Entry, ParsedModule
 from llmforge.corpus.python_docs.questions import VALID_FRACTION
 from llmforge.corpus.python_docs.roots import SourceFile
 from llmforge.corpus.rows import read_rows
-from llmforge.corpus.sources import SourceConfig, check_source, read_source, source_fingerprint
+from llmforge.corpus.source_config import SourceConfig
+from llmforge.corpus.sources import check_source, read_source, source_fingerprint
 from llmforge.corpus.split import is_valid
 
 

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from llmforge.corpus.document import BadRow
 from llmforge.corpus.rows import read_rows
-from llmforge.corpus.sources import SourceConfig, check_source, read_source, source_fingerprint
+from llmforge.corpus.source_config import SourceConfig
+from llmforge.corpus.sources import check_source, read_source, source_fingerprint
 from llmforge.errors import DataError
 
 

@@ -12,15 +12,18 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from llmforge.cleaning.dedup.settings import DedupSettings
 from llmforge.cleaning.pii.anonymize import AnonymizeSettings
-from llmforge.cleaning.pipeline import Chain, ChainSettings
+from llmforge.cleaning.pipeline import Chain, ChainSettings, Examined, Judge
 from llmforge.cleaning.repair import RepairSettings
 from llmforge.cleaning.rules.gopher_quality import GopherQuality
+from llmforge.cleaning.settings import CleanConfig
+from llmforge.cleaning.verdict import Drop
 from llmforge.config.load import load_config
 from llmforge.corpus.folder import read_corpus
 from llmforge.errors import DataError, UsageError
 from llmforge.runtime.console import Console
-from llmforge.stages.clean import CleanConfig, run
+from llmforge.stages.clean import run
 
 WORDS = [
     first + second + third
@@ -159,9 +162,15 @@ def test_output_inside_the_source_is_refused(tmp_path: Path) -> None:
 @given(st.text(max_size=300))
 def test_a_verdict_is_a_function_of_the_text(text: str) -> None:
     chain_settings = ChainSettings(
-        RepairSettings(), None, [GopherQuality(min_words=5)], AnonymizeSettings(), b"k" * 32, True, None
+        RepairSettings(), None, [GopherQuality(min_words=5)], AnonymizeSettings(), b"k" * 32, DedupSettings(near=None)
     )
     first, second = Chain(chain_settings), Chain(chain_settings)
-    outcome = first.clean(text)
-    first.clean("something else with other@people.org in it")
-    assert first.clean(text) == outcome == second.clean(text)
+    judge = Judge(chain_settings)
+
+    def verdict(chain: Chain) -> tuple[Examined, list[Drop]]:
+        found = chain.examine(text)
+        return found, judge.reasons(not found.text.strip(), found.language, found.signals)
+
+    outcome = verdict(first)
+    first.examine("something else with other@people.org in it")
+    assert verdict(first) == outcome == verdict(second)

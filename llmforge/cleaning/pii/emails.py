@@ -13,6 +13,7 @@ from llmforge.cleaning.pii.match import Match
 _LOCAL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._%+-'"
 _MAX_LOCAL = 64
 _DOMAIN = re.compile(r"((?:\n[ \t]{0,8})?[A-Za-z0-9.-]{1,253})(?:(?<=\.)(\n[ \t]{0,8}[a-z][A-Za-z0-9.-]{1,60}))?")
+_IN_URL = re.compile(r"://[^\s/@]{0,64}:$")
 _CODE_AFTER = re.compile(r"[(\[_=]|\.[A-Za-z_]\w*\(")
 _NOT_PERSONS = frozenset({"git", "hg", "svn"})
 _RESERVED = re.compile(r"(?:.*\.)?(?:example\.(?:com|org|net|edu)|example|test|invalid|localhost|local)", re.ASCII)
@@ -58,6 +59,8 @@ def _around(text: str, at: int) -> Match | None:
     start = at - len(local)
     if start > 0 and (text[start - 1].isalnum() or text[start - 1] == "_"):
         return None
+    if start > 0 and text[start - 1] == ":" and _IN_URL.search(text, max(0, start - _MAX_LOCAL - 4), start):
+        return None  # scheme://user:password@host, see passwords.py
     end, domain = _domain(text, at + 1)
     if not domain or _RESERVED.fullmatch(domain):
         return None

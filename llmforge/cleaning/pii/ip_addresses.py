@@ -14,7 +14,7 @@ from llmforge.cleaning.pii.match import Match
 _V4 = re.compile(r"(?<![\w.+\-~^])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w\-]|\.[0-9A-Za-z])")
 _VERSION_BEFORE = re.compile(
     r"(?:\b(?:versions?|ver|v|releases?|rev|revision|build|sections?|sec|chapter|clause|article|paragraph|table|figure|"
-    r"fig|appendix|step|rule|firmware|driver|since|upgrade[ds]?|downgrade[ds]?|oid|package|python|numpy|release[ds]?)"
+    r"fig|appendix|step|rule|firmware|driver|since|upgrade[ds]?|downgrade[ds]?|oid|objectidentifier|package|python|numpy|release[ds]?)"
     r"[\s.:#\"'(=]{0,4}(?:to|from|of|is)?\s?|[=<>~!]=\s?|[<>§@]\s?|[A-Za-z]/)$",
     re.IGNORECASE,
 )
@@ -33,11 +33,12 @@ _CONTEXT = 24
 
 def find_ip_addresses(text: str, first: int, last: int) -> Iterator[Match]:
     """Public IPv4 addresses that begin in text[first:last]."""
-    found = _V4.search(text, first)
+    limit = min(last + _CONTEXT, len(text))
+    found = _V4.search(text, first, limit)
     while found is not None and found.start() < last:
         if _is_public_v4(text, found.start(), found.end()):
             yield Match(found.start(), found.end(), "ip", found.group())
-        found = _V4.search(text, found.end())
+        found = _V4.search(text, found.end(), limit)
 
 
 def _is_public_v4(text: str, start: int, end: int) -> bool:
@@ -68,7 +69,12 @@ def find_ipv6_addresses(text: str) -> Iterator[Match]:
         end = found.end()
         address = _public_v6(found.group())
         if address is not None:
-            yield Match(found.start(), found.end(), "ip", str(address))
+            plain = found.group().lower() in (str(address), address.exploded) and _one_case(found.group())
+            yield Match(found.start(), found.end(), "ip", str(address) if plain else found.group())
+
+
+def _one_case(written: str) -> bool:
+    return written in (written.lower(), written.upper())
 
 
 def _public_v6(written: str) -> IPv6Address | None:
@@ -82,4 +88,4 @@ def _public_v6(written: str) -> IPv6Address | None:
     if "" in groups:
         # x[1::2] and a::b are code; a shortened address of a person begins 2xxx: or 3xxx:.
         return address if len(groups[0]) == 4 and groups[0][0] in "23" and len(groups) >= 4 else None
-    return address if any(len(group) > 2 for group in groups) else None
+    return address if groups[0].strip("0") and any(len(group) > 2 for group in groups) else None

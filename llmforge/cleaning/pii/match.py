@@ -1,12 +1,16 @@
-"""One piece of personal data found in a text, and which kinds there are."""
+"""One piece of personal data found in a text, which kinds there are, and an original under seal."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-Kind = Literal["email", "ip", "phone", "card", "key"]
-KINDS: tuple[Kind, ...] = ("key", "email", "ip", "card", "phone")  # where two overlap, the earlier kind is right
+Kind = Literal["key", "password", "email", "mac", "ip", "iban", "crypto", "card", "national_id", "phone", "name"]
+# Where two overlap, the earlier kind is right.
+KINDS: tuple[Kind, ...] = (
+    "key", "password", "email", "mac", "ip", "iban", "crypto", "card", "national_id", "phone", "name"
+)  # fmt: skip
+PATTERN_KINDS: tuple[Kind, ...] = KINDS[:-1]  # all but names, which patterns cannot find
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +21,11 @@ class Match:
     end: int
     kind: Kind
     canonical: str
+
+
+class Sealed(NamedTuple):
+    """An original that only the key opens: what stands for it in the text, and its encrypted form in base64."""
+
+    kind: str
+    stand_in: str
+    sealed: str

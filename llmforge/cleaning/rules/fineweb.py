@@ -1,24 +1,28 @@
 """FineWeb's own quality rules (https://arxiv.org/abs/2406.17557, section 3.6) with the published thresholds.
 
-A word is what stands between white space. Blank lines are not counted as lines.
+A line is not blank. A word is what stands between white space, or with `words: punctuation` marks are words too, as in
+datatrove. A line that ends in a closing quotation mark ends as a sentence does: so had it the code that made FineWeb,
+while datatrove since takes only the marks that end a sentence. FineWeb keeps English of .65 or more (`language`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
 
-from llmforge.cleaning.rules.threshold import outside
-from llmforge.cleaning.signals.measure import Signals
-from llmforge.cleaning.verdict import Drop
-from llmforge.config.schema import Config
+from llmforge.cleaning.rules.threshold import Judge, Limit
+from llmforge.cleaning.signals.lines import SHORT_LINE_RATIO
+from llmforge.cleaning.signals.measure import of_kind
+from llmforge.cleaning.signals.words import WordKind
 
 
-class FineWeb(Config):
+class FineWeb(Judge):
     """Drops texts that are lists, menus or the same lines again."""
 
     name: Literal["fineweb"] = "fineweb"
+    words: WordKind = Field(default="whitespace", description="what ends a word: white space, or also punctuation")
     min_punctuated_line_ratio: float = Field(default=0.12, ge=0, le=1, description="lines that end as a sentence does")
     short_line_characters: int = Field(default=30, ge=0, description="a line of at most so many characters is short")
     max_short_line_ratio: float = Field(default=0.67, ge=0, le=1, description="lines that are short")
@@ -27,15 +31,13 @@ class FineWeb(Config):
     )
     max_newline_word_ratio: float = Field(default=0.3, ge=0, description="newlines per word")
 
-    def judge(self, signals: Signals) -> Drop | None:
-        """The first threshold that the text does not meet, or None."""
-        short = signals.short_line_ratio(self.short_line_characters)
-        for key, value, what in (
-            ("punctuated_line_ratio", signals.punctuated_line_ratio, "of its lines ending as a sentence does"),
-            ("short_line_ratio", short, f"of its lines at most {self.short_line_characters} characters long"),
-            ("duplicate_line_character_ratio", signals.duplicate_line_character_ratio, "of it in repeated lines"),
-            ("newline_word_ratio", signals.newline_word_ratio, "newlines per word"),
-        ):
-            if found := outside(self, key, value, what):
-                return found
-        return None
+    def limits(self) -> Sequence[Limit]:
+        """In the order of datatrove."""
+        short = f"{SHORT_LINE_RATIO}{self.short_line_characters}"
+        repeated = "duplicate_line_character_ratio.without_newlines"
+        return (
+            Limit("min_punctuated_line_ratio", "punctuated_line_ratio", "of its lines ending as a sentence does"),
+            Limit("max_short_line_ratio", short, f"of its lines at most {self.short_line_characters} characters long"),
+            Limit("max_duplicate_line_character_ratio", repeated, "of it in repeated lines"),
+            Limit("max_newline_word_ratio", of_kind("newline_word_ratio", self.words), "newlines per word"),
+        )

@@ -1,19 +1,21 @@
 """The repetition rules of Gopher (https://arxiv.org/abs/2112.11446, table A1) with the published thresholds.
 
-A word is what stands between white space; a paragraph ends at an empty line. `repetition.py` among the signals says how
-each share is counted.
+A paragraph ends at an empty line. Runs are of words between white space, or with `words: punctuation` of words and
+marks, as datatrove has them. As in datatrove, what came before counts from its second coming on (DCLM counts the first
+one too). `lines.py` and `repetition.py` among the signals say how each share is counted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
 
-from llmforge.cleaning.rules.threshold import outside
-from llmforge.cleaning.signals.measure import Signals
-from llmforge.cleaning.verdict import Drop
-from llmforge.config.schema import Config
+from llmforge.cleaning.rules.threshold import Judge, Limit
+from llmforge.cleaning.signals.measure import of_kind
+from llmforge.cleaning.signals.repetition import DUPLICATE_SIZES, TOP_SIZES, run_signal
+from llmforge.cleaning.signals.words import WordKind
 
 
 def _share(value: float, what: str) -> float:
@@ -21,10 +23,11 @@ def _share(value: float, what: str) -> float:
     return share
 
 
-class GopherRepetition(Config):
+class GopherRepetition(Judge):
     """Drops texts that say the same again and again."""
 
     name: Literal["gopher_repetition"] = "gopher_repetition"
+    words: WordKind = Field(default="whitespace", description="what ends a word: white space, or also punctuation")
     max_duplicate_line_ratio: float = _share(0.30, "lines that came before")
     max_duplicate_paragraph_ratio: float = _share(0.30, "paragraphs that came before")
     max_duplicate_line_character_ratio: float = _share(0.20, "characters in lines that came before")
@@ -39,27 +42,17 @@ class GopherRepetition(Config):
     max_duplicate_9_gram_character_ratio: float = _share(0.11, "characters in runs of 9 words that came before")
     max_duplicate_10_gram_character_ratio: float = _share(0.10, "characters in runs of 10 words that came before")
 
-    def judge(self, signals: Signals) -> Drop | None:
-        """The first threshold that the text does not meet, or None; needs the signals' repetition."""
-        seen = signals.repetition
-        assert seen is not None, "measure(text, repetition=True)"
-        for key, value, what in (
-            ("duplicate_line_ratio", seen.duplicate_line_ratio, "of its lines repeated"),
-            ("duplicate_paragraph_ratio", seen.duplicate_paragraph_ratio, "of its paragraphs repeated"),
-            ("duplicate_line_character_ratio", seen.duplicate_line_character_ratio, "of it in repeated lines"),
-            (
-                "duplicate_paragraph_character_ratio",
-                seen.duplicate_paragraph_character_ratio,
-                "of it in repeated paragraphs",
-            ),
-        ):
-            if found := outside(self, key, value, what):
-                return found
-        for size, value in seen.top_ngram_character_ratio.items():
-            if found := outside(self, f"top_{size}_gram_character_ratio", value, f"of it in one run of {size} words"):
-                return found
-        for size, value in seen.duplicate_ngram_character_ratio.items():
-            key = f"duplicate_{size}_gram_character_ratio"
-            if found := outside(self, key, value, f"of it in repeated runs of {size} words"):
-                return found
-        return None
+    def limits(self) -> Sequence[Limit]:
+        """Lines and paragraphs, then runs from short to long."""
+        parts = (
+            ("duplicate_line_ratio", "of its lines repeated"),
+            ("duplicate_paragraph_ratio", "of its paragraphs repeated"),
+            ("duplicate_line_character_ratio", "of it in repeated lines"),
+            ("duplicate_paragraph_character_ratio", "of it in repeated paragraphs"),
+        )
+        limits = [Limit(f"max_{signal}", signal, what) for signal, what in parts]
+        for size in (*TOP_SIZES, *DUPLICATE_SIZES):
+            runs = f"one run of {size} words" if size in TOP_SIZES else f"repeated runs of {size} words"
+            signal = run_signal(size)
+            limits.append(Limit(f"max_{signal}", of_kind(signal, self.words), f"of it in {runs}"))
+        return limits

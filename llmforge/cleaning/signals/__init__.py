@@ -1,1 +1,1 @@
-"""Measurements of a text, each a plain number, computed together."""
+"""Measurements of a text, each a plain number with a name, computed together."""

@@ -1,0 +1,29 @@
+"""Rows that are no documents: a few are told and counted, more than a set share fail the run."""
+
+from __future__ import annotations
+
+from llmforge.corpus.document import BadRow
+from llmforge.errors import DataError
+
+
+class BadRows:
+    """How many rows could not be read, and the first of them; `max_fraction` of all rows may be like that."""
+
+    def __init__(self, max_fraction: float) -> None:
+        self._max_fraction = max_fraction
+        self._count = 0
+        self._first: BadRow | None = None
+
+    def add(self, row: BadRow) -> None:
+        """One more."""
+        self._count += 1
+        self._first = self._first or row
+
+    def check(self, rows: int) -> None:
+        """Raises DataError, with the first one's place, when too many of `rows` were bad."""
+        if self._first is not None and self._count > self._max_fraction * rows:
+            share = (
+                f"{self._count:,} of {rows:,} rows are unreadable, more than max_bad_fraction={self._max_fraction:g}"
+            )
+            what = f"{self._first.reason}; {share}"
+            raise DataError(what, self._first.where, "mend or remove the rows, or set text_key or max_bad_fraction")

@@ -1,0 +1,172 @@
+"""Evaluation files to an index of their items' words.
+
+One raw row, of any names: {"question": "Janet's ducks lay 16 eggs per day. ...", "answer": "... #### 18"}
+
+Memory: 9 bytes a word, 16 a run of words and 16 to 32 of filter a run: about 50 bytes a word of the evaluation files,
+in each process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmforge.cleaning.decontaminate.settings import DecontaminateSettings
+from llmforge.cleaning.dedup.shingles import run_hashes, word_hashes
+from llmforge.corpus.rows import read_rows
+from llmforge.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+PART_WORDS = 64  # a longer field is looked for in pieces, so that a copy of a piece of it is found too
+_MIX = 0x94D049BB133111EB
+_FILTER_SLOTS_PER_RUN = 16
+_CHANGED = 0.15  # share of a part's words that may be changed before fewer runs than `least_runs` are left
+
+
+@dataclass(frozen=True)
+class ItemIndex:
+    """The parts of all items; equal parts are one.
+
+    words: (words,) uint64, the parts one behind the other; telling: (words,) bool; starts: (parts + 1,) int64.
+    run_hashes: (runs,) uint64, sorted; run_parts and run_words: (runs,) int32, the part and the place in it.
+    least_runs: (parts,) int64, how many of its runs point to a part where it is looked at more closely.
+    filter: (a power of two,) bool, True at the low bits of each run's hash.
+    owners: for each part, the items that have it, as "file:row".
+    untold: the items that have no part with enough telling words.
+    items: how many there are.
+    """
+
+    words: NDArray[np.uint64]
+    telling: NDArray[np.bool_]
+    starts: NDArray[np.int64]
+    run_hashes: NDArray[np.uint64]
+    run_parts: NDArray[np.int32]
+    run_words: NDArray[np.int32]
+    least_runs: NDArray[np.int64]
+    filter: NDArray[np.bool_]
+    owners: list[tuple[str, ...]]
+    untold: list[str]
+    items: int
+
+
+def item_runs(words: Any, ngram: int) -> Any:
+    """(len(words) - ngram + 1,) uint64, mixed: the runs of words that the index and the documents are compared by."""
+    import numpy as np
+
+    runs = run_hashes(words, ngram)
+    runs ^= runs >> np.uint64(32)
+    runs *= np.uint64(_MIX)
+    return runs ^ (runs >> np.uint64(29))
+
+
+def _texts(value: object) -> Iterator[str]:
+    """All text below a value, without recursion; rows are at most 32 deep."""
+    stack = [value]
+    while stack:
+        top = stack.pop()
+        if isinstance(top, str):
+            yield top
+        elif isinstance(top, dict):
+            stack.extend(reversed(list(top.values())))
+        elif isinstance(top, list):
+            stack.extend(reversed(top))
+
+
+def read_items(settings: DecontaminateSettings) -> Iterator[tuple[str, list[str]]]:
+    """("file:row", its texts) of every row of the evaluation files.
+
+    Raises:
+        DataError: a file cannot be read, holds no rows, or no row has one of `fields`.
+    """
+    for path in settings.against:
+        missing = set(settings.fields or ())
+        seen: set[str] = set()
+        rows = 0
+        for row, where in read_rows(path):
+            rows += 1
+            seen.update(row)
+            missing.difference_update(row)
+            chosen = row if settings.fields is None else {name: row.get(name) for name in settings.fields}
+            yield where, list(_texts(chosen))
+        if not rows:
+            raise DataError("holds no rows", path, "leave it out of decontaminate.against")
+        if missing:
+            hint = f"its fields are {', '.join(sorted(seen))}"
+            raise DataError(f"no row has the field {', '.join(sorted(missing))}", path, hint)
+
+
+def _parts(text: str) -> Iterator[Any]:
+    """The words of a text in pieces of about the same length, none longer than PART_WORDS."""
+    words = word_hashes(text)
+    pieces = -(-len(words) // PART_WORDS)
+    for piece in range(pieces):
+        yield words[len(words) * piece // pieces : len(words) * (piece + 1) // pieces]
+
+
+def build_index(settings: DecontaminateSettings) -> ItemIndex:
+    """The index of all evaluation files of the settings.
+
+    Raises:
+        DataError: a file cannot be read, or no item has enough telling words.
+    """
+    numbers: dict[bytes, int] = {}
+    parts: list[Any] = []
+    owners: list[list[str]] = []
+    names: list[str] = []
+    for where, texts in read_items(settings):
+        names.append(where)
+        for text in texts:
+            for part in _parts(text):
+                if len(part) < max(settings.min_words, settings.ngram):
+                    continue
+                number = numbers.setdefault(part.tobytes(), len(parts))
+                if number == len(parts):
+                    parts.append(part)
+                    owners.append([])
+                if not owners[number] or owners[number][-1] != where:
+                    owners[number].append(where)
+    index = _indexed(parts, owners, names, settings)
+    if len(index.untold) == len(names):
+        what = f"no item has a text of {settings.min_words} words that tell it from the others"
+        raise DataError(what, ", ".join(settings.against), "lower decontaminate.min_words, or leave the files out")
+    return index
+
+
+def _indexed(parts: list[Any], owners: list[list[str]], names: list[str], settings: DecontaminateSettings) -> ItemIndex:
+    import numpy as np
+
+    none = np.empty(0, dtype=np.uint64)
+    ngram = settings.ngram
+    starts = np.concatenate(([0], np.cumsum([len(part) for part in parts], dtype=np.int64)))
+    hashes = np.concatenate([none, *(item_runs(part, ngram) for part in parts)])
+    counts = np.diff(starts) - ngram + 1
+    run_parts = np.repeat(np.arange(len(parts), dtype=np.int32), counts)
+    run_words = (np.arange(len(hashes)) - np.repeat(np.cumsum(counts) - counts, counts)).astype(np.int32)
+    order = np.lexsort((run_words, run_parts, hashes))
+    hashes, run_parts, run_words = hashes[order], run_parts[order], run_words[order]
+    is_new = np.append(True, hashes[1:] != hashes[:-1])[: len(hashes)]
+    is_new_part = is_new | np.append(True, run_parts[1:] != run_parts[:-1])[: len(hashes)]
+    group = np.cumsum(is_new) - 1
+    tells = (np.bincount(group, weights=is_new_part) <= settings.max_parts)[group] if len(group) else is_new
+    telling = np.zeros(int(starts[-1]), dtype=bool)
+    for place in range(ngram):
+        telling[starts[run_parts[tells]] + run_words[tells] + place] = True
+    told_words = np.add.reduceat(telling, starts[:-1], dtype=np.int64) if parts else np.zeros(0, dtype=np.int64)
+    enough = told_words >= settings.min_words
+    use = tells & enough[run_parts] & is_new_part  # of a run that a part has again the first place will do
+    hashes, run_parts, run_words = hashes[use], run_parts[use], run_words[use]
+    told = {name for owner, good in zip(owners, enough, strict=True) if good for name in owner}
+    untold = [name for name in names if name not in told]
+    bits = 1 << max(10, (len(hashes) * _FILTER_SLOTS_PER_RUN).bit_length())
+    mask = np.zeros(bits, dtype=bool)
+    # A change takes `ngram` runs at most (Ukkonen 1992, the q-gram lemma); half of what is left then has to be there.
+    left = np.bincount(run_parts, minlength=len(parts)) - ngram * np.ceil(_CHANGED * np.diff(starts)).astype(np.int64)
+    least = np.maximum(1, left // 2)
+    mask[(hashes & np.uint64(bits - 1)).astype(np.int64)] = True
+    words = np.concatenate([none, *parts])
+    by_part = [tuple(owner) for owner in owners]
+    return ItemIndex(words, telling, starts, hashes, run_parts, run_words, least, mask, by_part, untold, len(names))

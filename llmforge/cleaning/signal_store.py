@@ -1,0 +1,111 @@
+"""What was measured of every document, dropped or not, in one Parquet file beside the corpus: each verdict of the rules
+can be recomputed from it, and other thresholds tried, without the texts.
+
+Columns: id, source, bytes (as read), language, language_score, a column for each signal, reasons (rule.threshold, all
+of them, the deciding one first), removed and replaced (JSON: what each step changed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmforge.cleaning.parts import Measured
+from llmforge.cleaning.verdict import Drop
+from llmforge.errors import DamagedError, DataError
+from llmforge.runtime.files import disk_errors
+
+NAME = "signals.parquet"
+GROUP_ROWS = 50_000
+FIXED = ("id", "source", "bytes", "language", "language_score", "reasons", "removed", "replaced")
+
+
+class SignalWriter:
+    """Writes the file, a group of rows at a time; the signals' columns are those of the first group that has any."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NAME
+        self._rows: list[tuple[Any, ...]] = []
+        self._signals: list[dict[str, float] | None] = []
+        self._columns: list[str] | None = None
+        self._file: Any = None
+
+    def add(self, entry: Measured, drops: Sequence[Drop]) -> None:
+        """One document and the reasons against it."""
+        import orjson
+
+        language, score = entry.language or (None, None)
+        names = [drop.name for drop in drops]
+        told = [orjson.dumps(what).decode() if what else "" for what in (entry.removed, entry.replaced)]
+        document = entry.document
+        self._rows.append((document.id, document.source, entry.bytes_read, language, score, names, *told))
+        self._signals.append(entry.signals)
+        if len(self._rows) >= GROUP_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if self._columns is None:
+            found = next((signals for signals in self._signals if signals is not None), None)
+            self._columns = list(found) if found is not None else []
+        kinds = (pa.string(), pa.string(), pa.int64(), pa.string(), pa.float64(), pa.list_(pa.string()))
+        fields = [*zip(FIXED, (*kinds, pa.string(), pa.string()), strict=True)]
+        schema = pa.schema([*fields, *((name, pa.float64()) for name in self._columns)])
+        values = [[row[place] for row in self._rows] for place in range(len(FIXED))]
+        for name in self._columns:
+            values.append([None if signals is None else signals[name] for signals in self._signals])
+        with disk_errors(self._path):
+            if self._file is None:
+                self._file = pq.ParquetWriter(self._path, schema, compression="zstd")
+            if self._rows:
+                self._file.write_table(pa.table(values, schema=self._file.schema))
+        self._rows, self._signals = [], []
+
+    def close(self) -> None:
+        """Writes the rest."""
+        self._flush()
+        with disk_errors(self._path):
+            self._file.close()
+
+
+class SignalStore:
+    """The file of a finished run.
+
+    Raises:
+        DataError: the corpus has none.
+        DamagedError: it cannot be read.
+    """
+
+    def __init__(self, corpus: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = corpus / NAME
+        if not path.is_file():
+            raise DataError(f"there is no {NAME}", corpus, "run llmforge clean with this config first")
+        try:
+            self._file = pq.ParquetFile(path)
+        except (pa.ArrowException, OSError) as error:
+            raise DamagedError("is damaged", path, "run llmforge clean again") from error
+        self.signals = [name for name in self._file.schema_arrow.names if name not in FIXED]
+
+    def __len__(self) -> int:
+        return int(self._file.metadata.num_rows)
+
+    def column(self, name: str) -> Any:
+        """One column as a NumPy array in the order read; a missing number is NaN."""
+        import numpy as np
+
+        values = self._file.read(columns=[name]).column(0)
+        return np.asarray(values.to_numpy(zero_copy_only=False))
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Every row as a dict, `signals` among its keys (None where nothing was measured)."""
+        for batch in self._file.iter_batches(batch_size=4096):
+            for row in batch.to_pylist():
+                signals = {name: row.pop(name) for name in self.signals}
+                row["signals"] = None if None in signals.values() or not signals else signals
+                yield row

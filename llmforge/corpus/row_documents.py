@@ -1,0 +1,123 @@
+"""Rows of any format to documents, one by one and without memory; and what only the order of all of them decides."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from llmforge.corpus.decoding import UNICODE
+from llmforge.corpus.document import BadRow, Document
+from llmforge.corpus.files import format_of
+from llmforge.corpus.plain_values import plain_fields
+from llmforge.corpus.source_config import SourceConfig
+
+ROW_FORMATS = frozenset(["jsonl", "json", "parquet"])  # where a field `encoding` is the row's own
+
+Row = tuple[int, "dict[str, object] | BadRow"]
+
+
+class RowDocuments:
+    """Makes documents of a source's rows: a pure function of the row and its place.
+
+    No reader gives half a surrogate pair (a test holds each to it), so texts are not looked through for them here.
+    """
+
+    def __init__(self, source: SourceConfig) -> None:
+        self._text_key = source.text_key
+        self._id_key = source.id_key
+        self._label = source.label
+        self._license = source.license
+
+    def make(self, rows: Iterable[Row], file: str) -> list[Document | BadRow]:
+        """The documents of one file's rows; a row without text in the field becomes a BadRow."""
+        return [self.document(row, file, number) for number, row in rows]
+
+    def document(self, row: dict[str, object] | BadRow, file: str, number: int) -> Document | BadRow:
+        """One row's document. Its id is the row's own or "<file>#<row>"; the row loses its text."""
+        if isinstance(row, BadRow):
+            return row
+        text = row.pop(self._text_key, None)
+        if type(text) is not str:
+            if not isinstance(text, str):
+                reason = _why_no_text(self._text_key, text, row)
+                return BadRow(f"{file}:{number}", reason, len(str(text or "")))
+            text = str(text)
+        metadata: dict[str, object] = {"file": file, "row": number}
+        if row:
+            fields = plain_fields(row)
+            for key in ("file", "row"):
+                if key in fields:
+                    fields[f"{key}_"] = fields.pop(key)
+            metadata.update(fields)
+        if self._license is not None and "license" not in metadata:
+            metadata["license"] = self._license
+        own = row.get(self._id_key) if self._id_key is not None else None
+        if own is None or own == "" or isinstance(own, dict | list):
+            return Document(f"{file}#{number}", text, self._label, metadata)
+        return Document(str(own), text, self._label, metadata)
+
+
+class UniqueIds:
+    """Own ids that come again get "~2", "~3" ...: applied to all documents of a source in their order.
+
+    Holds the ids seen so far as 64-bit hashes.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[bytes] = set()
+        self.renamed = 0
+
+    def rename(self, document: Document) -> None:
+        """Gives the document an id that none before it has."""
+        wanted = unique = document.id
+        copies = 1
+        while (mark := hashlib.blake2b(unique.encode("utf-8", "replace"), digest_size=8).digest()) in self._seen:
+            copies += 1
+            unique = f"{wanted}~{copies}"
+        self._seen.add(mark)
+        if copies > 1:
+            document.id = unique
+            self.renamed += 1
+
+
+class Arrivals:
+    """What the caller of `read_unit` does with a source's documents in order: unique ids, and counts to tell."""
+
+    def __init__(self, source: SourceConfig) -> None:
+        self._label = source.label
+        self._format = source.format
+        self._ids = UniqueIds() if source.id_key is not None else None
+        self._encodings: Counter[str] = Counter()
+
+    def add(self, document: Document) -> None:
+        """The next document; its id may change."""
+        if self._ids is not None:
+            self._ids.rename(document)
+        encoding = document.metadata.get("encoding")
+        if encoding is not None and encoding not in UNICODE and self._is_first_of_file(document):
+            self._encodings[str(encoding)] += 1
+
+    def notes(self) -> list[str]:
+        """What to say when all documents have come."""
+        said = []
+        if self._encodings:
+            counts = ", ".join(f"{count:,} as {name}" for name, count in sorted(self._encodings.items()))
+            said.append(f"{self._label}: files read by an encoding other than UTF-8: {counts}")
+        if self._ids is not None and self._ids.renamed:
+            said.append(f"{self._label}: {self._ids.renamed} ids came more than once; copies are named id~2 ...")
+        return said
+
+    def _is_first_of_file(self, document: Document) -> bool:
+        file, row = document.metadata.get("file"), document.metadata.get("row")
+        kind = self._format if self._format != "auto" else format_of(PurePosixPath(str(file)))
+        return kind not in ROW_FORMATS and row == (2 if kind in ("csv", "tsv") else 1)
+
+
+def _why_no_text(key: str, value: object, others: dict[str, object]) -> str:
+    if value is not None:
+        kind = {list: "a list", dict: "an object", bool: "a truth value", bytes: "bytes"}.get(type(value), "a number")
+        return f"its field {key!r} is {kind}, not text"
+    names = ", ".join(sorted(map(str, others))[:8])
+    return f"it has no text in field {key!r} (other fields: {names or 'none'})"

@@ -1,0 +1,76 @@
+"""The first half of `llmforge clean` by itself: the parts of a shard of the input, here or on other machines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from llmforge.cleaning.classify.settings import ClassifySettings
+from llmforge.cleaning.pieces import PARTS, plan_stretches
+from llmforge.cleaning.preparation import chain_settings, num_workers
+from llmforge.cleaning.scale import make_shards
+from llmforge.cleaning.settings import CleanConfig
+from llmforge.cleaning.workers import make_parts
+from llmforge.corpus.rows import is_built_in
+from llmforge.errors import UsageError
+from llmforge.runtime.console import Console
+from llmforge.runtime.files import disk_errors
+from llmforge.runtime.stop import StopSignals
+
+
+def make_shard(config: CleanConfig, shard: int, of: int, console: Console) -> dict[str, object]:
+    """Makes the parts of every `of`-th stretch of the input, from number `shard` (0 to of - 1) on, and no corpus.
+
+    Any number of processes on any machines that see the folder may do so at the same time.
+
+    Raises:
+        UsageError: the config has a classifier that is not trained yet.
+    """
+    if config.classify is not None and config.classify.train_on is not None:
+        hint = "train it first (clean a few documents with this config) and name its folder as classify.model"
+        raise UsageError("a shard cannot train the classifier of all", "classify.train_on", hint)
+    parts = Path(config.output_dir) / PARTS
+    with disk_errors(parts):
+        parts.mkdir(parents=True, exist_ok=True)
+    settings = chain_settings(config, config.classify, console.say)
+    count = 0
+    with StopSignals() as stop, console.progress(f"shard {shard + 1}/{of}", None, "B") as bar:
+        every = plan_stretches(config.sources, settings.measured(), parts, console.say)
+        for part in make_parts(islice(every, shard, None, of), settings, num_workers(config)):
+            stop.check()
+            count += 1
+            bar.advance(part.bytes, f"{count:,} parts")
+    console.say(f"shard {shard + 1}/{of}: {count:,} parts in {parts}")
+    return {"shard": shard + 1, "of": of, "parts": count, "output": str(parts)}
+
+
+@dataclass(frozen=True)
+class _Shards:
+    """What an engine calls, on whatever machine; the paths in it are absolute."""
+
+    config: dict[str, Any]
+
+    def __call__(self, shard: int, of: int) -> None:
+        config = CleanConfig.model_validate(self.config)
+        make_shard(config, shard, of, Console(quiet=True, json=True))
+
+
+def scale_out(config: CleanConfig, classify: ClassifySettings | None, folder: Path) -> bool:
+    """Has the engine of the config make all shards; True when they are done, False when Slurm has taken them.
+
+    Raises:
+        MachineError: the engine is not there, or a shard failed.
+    """
+    assert config.scale is not None
+    values = config.model_dump(mode="json")
+    values["output_dir"] = str(folder.absolute())
+    values["classify"] = classify.model_dump(mode="json") if classify is not None else None
+    values["scale"] = None
+    if isinstance(config.workers, str):
+        values["workers"] = config.scale.cpus_per_task
+    for source in values["sources"]:
+        if source["path"] is not None and not is_built_in(source["path"]):
+            source["path"] = str(Path(source["path"]).expanduser().absolute())
+    return make_shards(_Shards(values), config.scale, folder.absolute() / "scale")

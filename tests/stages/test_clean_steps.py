@@ -1,0 +1,134 @@
+"""Steps of clean through the whole command: earlier corpora, passages, evaluation items, labels, keep policies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmforge.corpus.folder import read_corpus
+from llmforge.errors import DataError
+from llmforge.runtime.console import Console
+from llmforge.stages.clean import run
+from tests.stages.test_clean_stage import config_of, files, prose
+
+QUIET = Console(quiet=True, json=True)
+
+
+def write(path: Path, texts: dict[str, str], **more: object) -> Path:
+    path.write_text("".join(json.dumps({"id": key, "text": text, **more}) + "\n" for key, text in texts.items()))
+    return path
+
+
+def clean(source: Path, output: Path, *overrides: str) -> dict[str, Any]:
+    return run(config_of(source, output, "sources.0.id_key=id", *overrides), QUIET)
+
+
+def documents(output: Path, *splits: Any) -> dict[str, Any]:
+    return {one.id: one for split in splits or ("train", "valid") for one in read_corpus(output / "corpus", split)}
+
+
+def test_documents_of_an_earlier_corpus_do_not_come_again(tmp_path: Path) -> None:
+    first = write(tmp_path / "first.jsonl", {f"a{number}": prose(number) for number in range(60)})
+    clean(first, tmp_path / "first")
+    before = files(tmp_path / "first" / "corpus")
+    near = prose(5).replace("the", "THE", 3)
+    later = {f"b{number}": prose(number) for number in range(50, 90)} | {"case": near}
+    source = write(tmp_path / "later.jsonl", later)
+    made = clean(source, tmp_path / "later", f"dedup.against=[{tmp_path / 'first'}]")
+    assert made["dropped"]["exact_duplicate"]["documents"] == 10
+    dropped = documents(tmp_path / "later", "dropped")
+    assert dropped["b55"].metadata["kept"] == f"{tmp_path / 'first'}: a55"
+    assert dropped["case"].metadata["kept"] == f"{tmp_path / 'first'}: a5"
+    assert dropped["case"].metadata["reason"] == "near_duplicate"
+    assert set(documents(tmp_path / "later")) == {f"b{number}" for number in range(60, 90)}
+    assert files(tmp_path / "first" / "corpus") == before
+    with pytest.raises(DataError):
+        clean(source, tmp_path / "x", f"dedup.against=[{tmp_path / 'nowhere'}]")
+
+
+def test_repeated_passages_are_cut_and_told(tmp_path: Path) -> None:
+    passage = prose(500, 6)
+    texts = {f"d{number}": prose(number, 12) for number in range(20)}
+    texts["d3"] = f"{texts['d3']}\n{passage}"
+    texts["d7"] = f"{texts['d7']}\n{passage}\n{prose(700)}"
+    texts["d9"] = passage
+    source = write(tmp_path / "texts.jsonl", texts)
+    made = clean(source, tmp_path / "out", "dedup.substring={min_words: 50}", "rules=[]")
+    kept = documents(tmp_path / "out")
+    assert passage.strip() in kept["d3"].text and passage.strip() not in kept["d7"].text
+    assert prose(700).strip() in kept["d7"].text
+    assert kept["d7"].metadata["repeated_passages"][0]["document"] == "d3"
+    assert made["dropped"]["repeated_passages"]["documents"] == 1 and made["changed"]["repeated_passages"] == 1
+    assert documents(tmp_path / "out", "dropped")["d9"].metadata["kept"] == "d3"
+    # The index that the corpus leaves is that of the texts as they were written.
+    again = write(tmp_path / "again.jsonl", {"copy": kept["d7"].text, "new": prose(900)})
+    later = clean(again, tmp_path / "later", f"dedup.against=[{tmp_path / 'out'}]", "rules=[]")
+    assert later["dropped"] == {"exact_duplicate": later["dropped"]["exact_duplicate"]}
+    assert set(documents(tmp_path / "later")) == {"new"}
+
+
+@pytest.mark.parametrize("action", ["drop_document", "cut"])
+def test_evaluation_items_are_kept_out_and_written_down(tmp_path: Path, action: str) -> None:
+    question = "Natalia sold forty eight clips in April and half as many in May, how many did she sell altogether?"
+    items = tmp_path / "items.jsonl"
+    items.write_text(json.dumps({"question": question, "answer": "72"}) + "\n")
+    texts = {f"d{number}": prose(number) for number in range(12)}
+    texts["d4"] += question.upper().replace("CLIPS", "BOXES") + "\n" + prose(77)
+    source = write(tmp_path / "texts.jsonl", texts)
+    made = clean(source, tmp_path / "out", f"decontaminate={{against: [{items}], action: {action}}}", "rules=[]")
+    found = json.loads((tmp_path / "out" / "corpus" / "contamination.json").read_text())
+    ((item, hits),) = found["items"].items()
+    assert item == "items.jsonl:1" and [hit["document"] for hit in hits] == ["d4"]
+    assert "NATALIA SOLD" in hits[0]["text"]
+    if action == "cut":
+        assert "NATALIA" not in documents(tmp_path / "out")["d4"].text and made["changed"]["decontaminate"] == 1
+    else:
+        assert made["dropped"] == {"decontaminate": made["dropped"]["decontaminate"]}
+        assert "items.jsonl:1" in str(documents(tmp_path / "out", "dropped")["d4"].metadata["detail"])
+    # Other items are other measurements.
+    items.write_text(json.dumps({"question": prose(5), "answer": "x"}) + "\n")
+    clean(source, tmp_path / "out", f"decontaminate={{against: [{items}], action: {action}}}", "rules=[]")
+    assert "NATALIA" in documents(tmp_path / "out")["d4"].text
+
+
+def test_labels_are_learned_once_and_written_or_judged_by(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="needs the extra classify")
+    examples = tmp_path / "examples"
+    examples.mkdir()
+    prefixes = {"ship": "the ship sailed over the sea with its crew ", "bread": "bake the bread with flour and yeast "}
+    for label, prefix in prefixes.items():
+        write(examples / f"{label}.jsonl", {f"{number}": prefix + prose(number, 2) for number in range(60)})
+    texts = {
+        f"{label}{n}": prefix * 3 + prose(500 + n + 50 * len(label))
+        for label, prefix in prefixes.items()
+        for n in range(10)
+    }
+    source = write(tmp_path / "texts.jsonl", texts)
+    labels = ", ".join(f"{label}: {examples / label}.jsonl" for label in prefixes)
+    learn = f"train_on: {{labels: {{{labels}}}}}"
+    clean(source, tmp_path / "out", f"classify={{{learn}}}", "rules=[]")
+    kept = documents(tmp_path / "out")
+    assert len(kept) == 20 and all(key.startswith(str(one.metadata["label"])) for key, one in kept.items())
+    weights = tmp_path / "out" / "classifier" / "weights.safetensors"
+    before = weights.stat().st_mtime_ns
+    made = clean(source, tmp_path / "out", f"classify={{{learn}, keep: [ship]}}", "rules=[]")
+    assert weights.stat().st_mtime_ns == before, "the classifier was trained again"
+    assert made["kept"]["documents"] == 10 and made["dropped"]["classify"]["documents"] == 10
+    use = f"classify={{model: {tmp_path / 'out'}, keep: [bread], label: topic}}"
+    clean(source, tmp_path / "other", use, "rules=[]")
+    assert {one.metadata["topic"] for one in documents(tmp_path / "other").values()} == {"bread"}
+
+
+def test_the_copy_of_the_better_source_stays(tmp_path: Path) -> None:
+    copied = {f"c{number}": prose(number) for number in range(10)}
+    web = write(tmp_path / "web.jsonl", {f"w-{key}": text for key, text in copied.items()})
+    books = write(tmp_path / "books.jsonl", {f"b-{key}": text for key, text in copied.items()})
+    pair = f"sources=[{{name: web, path: {web}, id_key: id}}, {{name: books, path: {books}, id_key: id}}]"
+    run(config_of(web, tmp_path / "first", pair, "dedup.keep=first"), QUIET)
+    assert set(documents(tmp_path / "first")) == {f"w-{key}" for key in copied}
+    policy = "dedup={keep: source, source_priority: [books, web]}"
+    run(config_of(web, tmp_path / "books", pair, policy), QUIET)
+    assert set(documents(tmp_path / "books")) == {f"b-{key}" for key in copied}
