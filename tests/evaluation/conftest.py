@@ -13,6 +13,7 @@ from llmforge.evaluation.task import Examinee
 from llmforge.model.config import ModelConfig
 from llmforge.model.kv_cache import KVCache
 from llmforge.model.transformer import Transformer
+from llmforge.tokenizer.chat_formats import FORMATS
 
 FIRST_BYTE = 9
 VOCAB_SIZE = FIRST_BYTE + 256
@@ -34,6 +35,7 @@ class ByteTokenizer:
     """One id a byte, behind the nine control ids of our own vocabularies."""
 
     foreign = None
+    form = FORMATS["own"]
     vocab_size = VOCAB_SIZE
     bos_id, eos_id, pad_id = 1, EOS, 3
     stop_ids = frozenset({EOS, END})
