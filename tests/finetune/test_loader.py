@@ -32,6 +32,7 @@ USER, ASSISTANT, END = IDS["<|user|>"], IDS["<|assistant|>"], IDS["<|end|>"]
 class ByteTokenizer:
     foreign = None
     form = FORMATS["own"]
+    special_ids = IDS
     stop_ids = frozenset({2, END})
 
     def encode(self, text: str) -> list[int]:
