@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import typer
 from typer.core import TyperGroup
 
-from llmforge.cli_flags import Answering, Audited, Call, Judged, Prompts, Training
+from llmforge.cli_flags import Answering, Asked, Audited, Call, Judged, Prompts, Training
 from llmforge.errors import UsageError
 from llmforge.runtime.exits import guarded
 from llmforge.runtime.threads import spin_briefly
@@ -96,9 +96,11 @@ def _command(group: str, *examples: str, to: typer.Typer = app, name: str | None
     "clean -c configs/clean/python-docs.yaml",
     "clean -c configs/clean/folder.yaml sources.0.path=books/ output_dir=runs/books",
 )
-def clean(call: Call) -> None:
+def clean(call: Call, asked: Asked) -> None:
     """Raw text (files, folders, datasets) -> a corpus folder, and what was dropped and why."""
-    _execute(call.request("clean"))
+    if asked.sample is not None and not call.dry_run:
+        raise UsageError("--sample goes with --dry-run", "--sample", "add --dry-run; nothing is written then")
+    _execute(call.request("clean"), **asked.options())
 
 
 @_command(

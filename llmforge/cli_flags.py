@@ -92,14 +92,39 @@ class Judged(_Flags):
 
 
 @dataclass(frozen=True)
-class Audited(_Flags):
-    """Short flags of `tokenizer audit`."""
+class Asked:
+    """Flags of `clean` that ask something of a run instead of making one."""
 
-    tokenizer: Annotated[str | None, typer.Option("--tokenizer", metavar="DIR", help="The tokenizer's folder.")] = None
-    corpus: Annotated[str | None, typer.Option("--corpus", metavar="DIR", help="The corpus it reads.")] = None
-    against: Annotated[
-        str | None, typer.Option("--against", metavar="A,B", help="Tokenizer folders to stand beside it.")
+    why: Annotated[str | None, typer.Option(metavar="ID", help="Tell one document's story, from a finished run.")] = (
+        None
+    )
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RULE.KEY=A,B", help="What other thresholds would drop (a finished run)."),
     ] = None
+    sample: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="With --dry-run: what would become of N documents.")
+    ] = None
+
+    reveal: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Put the originals of stand-ins back, by the key; - is stdin.")
+    ] = None
+
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Measure one shard of the input only, for a later --merge.")
+    ] = None
+    merge: Annotated[bool, typer.Option("--merge", help="Make the corpus of what all shards measured.")] = False
+
+    def options(self) -> dict[str, object]:
+        """The flags as arguments of the stage."""
+        return {
+            "shard": self.shard,
+            "merge": self.merge,
+            "reveal": self.reveal,
+            "why": self.why,
+            "sweep": self.sweep or (),
+            "sample": self.sample,
+        }
 
 
 @dataclass(frozen=True)
@@ -114,3 +139,14 @@ class Training:
     def options(self) -> dict[str, object]:
         """The flags as arguments of the stage."""
         return {"resume": self.resume, "nproc": self.nproc}
+
+
+@dataclass(frozen=True)
+class Audited(_Flags):
+    """Short flags of `tokenizer audit`."""
+
+    tokenizer: Annotated[str | None, typer.Option("--tokenizer", metavar="DIR", help="The tokenizer's folder.")] = None
+    corpus: Annotated[str | None, typer.Option("--corpus", metavar="DIR", help="The corpus it reads.")] = None
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="A,B", help="Tokenizer folders to stand beside it.")
+    ] = None
