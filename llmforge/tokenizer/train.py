@@ -8,6 +8,7 @@ needs no such change when it is used.
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from string import ascii_letters
 
 from llmforge.errors import DataError
 from llmforge.tokenizer.chat_formats import FORMATS
-from llmforge.tokenizer.files import MODEL_FILE
+from llmforge.tokenizer.files import BYTES_FILE, MODEL_FILE
 from llmforge.tokenizer.sentencepiece_backend import SentencePieceBackend, is_ours, load_processor
 from llmforge.tokenizer.sentencepiece_model import append_pieces, replace_in_pieces
 from llmforge.tokenizer.settings import TokenizerSettings
@@ -67,6 +68,8 @@ def train_tokenizer(texts: Sequence[str], folder: Path, settings: TokenizerSetti
     assert is_ours(processor), "sentencepiece moved the control symbols"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MODEL_FILE).write_bytes(content)
+    table = SentencePieceBackend.of_model(content).token_bytes
+    (folder / BYTES_FILE).write_text(json.dumps(list(map(len, table))) + "\n", encoding="utf-8")
     write_hugging_face_files(processor, folder, FORMATS[settings.chat_template], settings.model_type == "unigram")
 
 
