@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import typer
 from typer.core import TyperGroup
 
-from llmforge.cli_flags import Answering, Asked, Call, Judged, Prompts, Traced, Training
+from llmforge.cli_flags import Answering, Asked, Audited, Call, Judged, Prompts, Traced, Training
 from llmforge.errors import UsageError
 from llmforge.runtime.exits import guarded
 from llmforge.runtime.threads import spin_briefly
@@ -48,7 +48,9 @@ class _Contents(TyperGroup):
 _SETTINGS: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False, "no_args_is_help": True}
 _HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(cls=_Contents, context_settings=_HELP, **_SETTINGS)
-tokenizer_app = typer.Typer(help="Train a tokenizer.", add_completion=False, context_settings=_HELP, **_SETTINGS)
+tokenizer_app = typer.Typer(
+    help="Train a tokenizer, or look into one.", add_completion=False, context_settings=_HELP, **_SETTINGS
+)
 app.add_typer(tokenizer_app, name="tokenizer")
 
 
@@ -111,6 +113,18 @@ def clean(call: Call, asked: Asked) -> None:
 def tokenizer_train(call: Call) -> None:
     """A corpus -> a lossless tokenizer folder that transformers opens too."""
     _execute(call.request("tokenizer train"))
+
+
+@_command(
+    "Data",
+    "tokenizer audit -c configs/tokenizer/audit.yaml",
+    "tokenizer audit --tokenizer runs/quickstart/tokenizer --corpus runs/quickstart/clean output_dir=runs/audit",
+    to=tokenizer_app,
+    name="audit",
+)
+def tokenizer_audit(call: Call, audited: Audited) -> None:
+    """A report on any tokenizer: losses, compression, numbers, code, idle pieces; beside others."""
+    _execute(call.request("tokenizer audit", audited.overrides()))
 
 
 @_command(

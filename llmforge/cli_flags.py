@@ -48,8 +48,9 @@ class _Flags:
         from llmforge.config.overrides import spell_override
 
         given: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        if given.get("tasks") is not None:
-            given["tasks"] = given["tasks"].split(",")
+        for listed in ("tasks", "against"):
+            if given.get(listed) is not None:
+                given[listed] = given[listed].split(",")
         return [spell_override(_KEYS.get(name, name), value) for name, value in given.items() if value is not None]
 
 
@@ -152,3 +153,14 @@ class Traced:
         str | None, typer.Option(metavar="ID", help="The steps that saw this document, or why none did.")
     ] = None
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False
+
+
+@dataclass(frozen=True)
+class Audited(_Flags):
+    """Short flags of `tokenizer audit`."""
+
+    tokenizer: Annotated[str | None, typer.Option("--tokenizer", metavar="DIR", help="The tokenizer's folder.")] = None
+    corpus: Annotated[str | None, typer.Option("--corpus", metavar="DIR", help="The corpus it reads.")] = None
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="A,B", help="Tokenizer folders to stand beside it.")
+    ] = None

@@ -159,15 +159,15 @@ EXAMPLES = sorted((ROOT / "configs").glob("*/*.yaml"))
 def test_wrong_values_are_refused_before_anything_is_read(
     call: Call, tmp_path: Path, command: str, override: str, word: str
 ) -> None:
-    folder = ROOT / "configs" / command.split()[0]
-    answer = call(*WORDS[command], "-c", sorted(folder.glob("*.yaml"))[0], override)
+    folder, pattern = ROOT / "configs" / command.split()[0], f"{'*' if ' ' not in command else command.split()[1]}.yaml"
+    answer = call(*WORDS[command], "-c", sorted(folder.glob(pattern))[0], override)
     refused(answer, word, f"override `{override}`")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_config_of_another_command_is_told_whose_it_is(call: Call, path: Path) -> None:
-    owner = {"tokenizer": "tokenizer train"}.get(path.parent.name, path.parent.name)
+    owner = f"tokenizer {path.stem}" if path.parent.name == "tokenizer" else path.parent.name
     other = "tokenize" if owner != "tokenize" else "clean"
     refused(call(other, "-c", path), f"`llmforge {owner}`")
     if owner != "run":

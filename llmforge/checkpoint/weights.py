@@ -76,6 +76,19 @@ def read_tensors(
     return tensors
 
 
+def read_tensor(folder: Path, name: str) -> Tensor:
+    """One tensor of a model folder as stored, finite.
+
+    Raises:
+        DataError: there is no such tensor.
+        DamagedError: a file cannot be read, or the tensor holds NaN or infinity.
+    """
+    places = _places(folder, WHOLE)
+    if name not in places:
+        raise DataError(f"the weights have no {name}", folder, "give the folder of a Llama-like model")
+    return _load(places[name], [name])[name]
+
+
 def _places(folder: Path, whole: str) -> dict[str, Path]:
     if (folder / whole).is_file():
         with _opened(folder / whole) as stored:

@@ -25,7 +25,8 @@ from llmforge.stages import table
 from llmforge.stages.table import Stage
 
 # By the first word of a step's name. `chat` talks to a person and is no step.
-STEPS = {command.split()[0]: command for command in table.COMMANDS if command != "chat"}
+_APART = ("chat", "tokenizer audit")  # not steps of a way
+STEPS = {command.split()[0]: command for command in table.COMMANDS if command not in _APART}
 PIPELINE = "pipeline"
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
 

@@ -9,7 +9,17 @@ from typing import Any
 from llmforge.config.schema import Config
 
 # In the order of the way of the data. `run` is not among them: it is made of them.
-COMMANDS = ("clean", "tokenizer train", "tokenize", "pretrain", "finetune", "evaluate", "generate", "chat")
+COMMANDS = (
+    "clean",
+    "tokenizer train",
+    "tokenizer audit",
+    "tokenize",
+    "pretrain",
+    "finetune",
+    "evaluate",
+    "generate",
+    "chat",
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,11 @@ def _data(command: str) -> Stage | None:
 
         schema = made.TokenizerTrainConfig
         return Stage(command, schema, made.run, made.preview, made.inputs_fingerprint, "tokenizer")
+    if command == "tokenizer audit":
+        from llmforge.stages import tokenizer_audit as audit
+
+        asked = audit.TokenizerAuditConfig
+        return Stage(command, asked, audit.run, audit.preview, audit.inputs_fingerprint)
     if command == "tokenize":
         from llmforge.stages import tokenize
 

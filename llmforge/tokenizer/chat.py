@@ -1,6 +1,7 @@
 """The one chat renderer: messages -> ids, and which of them are trained on.
 
-Our own format puts control symbols in by id, so nothing that a person types can become one:
+The formats of our own vocabularies (chat_formats.py) put control symbols in by id, so nothing that a person types can
+become one:
 
     <s><|user|>text<|end|><|assistant|>text<|end|>
 
@@ -19,7 +20,7 @@ from typing import Literal
 from llmforge.errors import DataError
 from llmforge.tokenizer.foreign_template import PLAIN_TEMPLATE, TemplateRenderer, find_template, special_names
 from llmforge.tokenizer.huggingface_backend import HuggingFaceBackend
-from llmforge.tokenizer.special_tokens import BOS, END, IDS, ROLES
+from llmforge.tokenizer.special_tokens import BOS, CONTROL, IDS, ROLES
 from llmforge.tokenizer.tokenizer import Tokenizer
 
 Message = dict[str, str]
@@ -107,15 +108,48 @@ def render(
 
 
 def _own(tokenizer: Tokenizer, messages: Sequence[Message], learned: list[bool], more: bool) -> Rendered:
-    ids, mask = [IDS[BOS]], [False]
+    form, words = tokenizer.form, tokenizer.form.words()
+    names = re.compile("(" + "|".join(map(re.escape, (*CONTROL, *form.control))) + ")")
+    out = Rendered([IDS[BOS]], [False])
+    said: list[tuple[str, bool]] = []  # text since the last control symbol, and whether it is learned
+
+    def add(written: str, learn: bool) -> None:
+        """What the format writes; its control symbols end the text before them."""
+        for at, part in enumerate(names.split(written)):
+            if at % 2:
+                _add_text(tokenizer, out, said)
+                out.ids.append(tokenizer.special_ids[part])
+                out.mask.append(learn and part == form.end)
+                said.clear()
+            elif part:
+                said.append((part, False))
+
     for message, learn in zip(messages, learned, strict=True):
-        said = [*tokenizer.encode(message["content"]), IDS[END]]
-        ids += [ROLES[message["role"]], *said]
-        mask += [False] + [learn] * len(said)
+        add(form.head.format(role=words[message["role"]]), False)
+        said.append((message["content"], learn))
+        add(form.tail if message["role"] == "assistant" else form.other_tail, learn)
     if more:
-        ids.append(ROLES["assistant"])
-        mask.append(False)
-    return Rendered(ids, mask)
+        add(form.head.format(role=words["assistant"]), False)
+    _add_text(tokenizer, out, said)
+    return out
+
+
+def _add_text(tokenizer: Tokenizer, out: Rendered, said: list[tuple[str, bool]]) -> None:
+    """Adds the ids of texts between two control symbols, encoded as one, as a template's text is.
+
+    An id is learned when it begins inside a text that is.
+    """
+    if len(said) == 1:
+        ids = tokenizer.encode(said[0][0])
+        out.ids.extend(ids)
+        out.mask.extend([said[0][1]] * len(ids))
+        return
+    learned = [flag for text, learn in said for flag in [learn] * len(text.encode("utf-8", "surrogatepass"))]
+    at = 0
+    for number in tokenizer.encode("".join(text for text, _ in said)):
+        out.ids.append(number)
+        out.mask.append(learned[at])
+        at += len(tokenizer.token_bytes[number])
 
 
 class _ForeignChat:

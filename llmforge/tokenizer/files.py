@@ -11,8 +11,10 @@ from llmforge.errors import DamagedError, DataError
 from llmforge.runtime.files import digest_file, restore_folder
 
 MODEL_FILE = "tokenizer.model"
+BYTES_FILE = "bytes_per_id.json"  # how many bytes of text each id stands for; 0: a control symbol
 JSON_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
+FORMAT_KEY = "llmforge_chat_format"  # in tokenizer_config.json: the name of the chat format of our vocabularies
 SPECIAL_MAP_FILE = "special_tokens_map.json"
 TOKENIZER_FILES = (
     MODEL_FILE,

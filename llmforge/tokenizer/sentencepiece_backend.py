@@ -1,85 +1,37 @@
-"""Our own vocabularies: a sentencepiece BPE model, encoded exactly and fast.
+"""Our own vocabularies: a sentencepiece model, encoded exactly and fast.
 
-The text is cut where no piece of the vocabulary can reach across, and the ids of each part are remembered. Merging
-happens between neighbours only, so cutting between two characters that stand side by side in no piece changes no id.
+The text is cut where no piece inside words can reach across, and the ids of each part are remembered. Merging happens
+between neighbours only, so cutting between two characters that stand side by side in no piece changes no id. Phrases,
+the pieces over word borders, rank behind all others and are merged over the ids at the end (phrases.py).
 Knows nothing of files beside `tokenizer.model`, nor of chats.
 """
 
 from __future__ import annotations
 
-import re
+import hashlib
 from array import array
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmforge.errors import DamagedError, DataError
 from llmforge.runtime.files import digest_file
-from llmforge.tokenizer.files import MODEL_FILE
+from llmforge.tokenizer.chat_formats import FORMATS
+from llmforge.tokenizer.fast_words import FastWords, open_fast_words
+from llmforge.tokenizer.files import CONFIG_FILE, FORMAT_KEY, MODEL_FILE, read_json
+from llmforge.tokenizer.phrases import PhraseMerger, is_mergeable, is_phrase
+from llmforge.tokenizer.sentencepiece_model import without_pieces
 from llmforge.tokenizer.special_tokens import BOS, BYTES, CONTROL, END, EOS, IDS, PAD
 from llmforge.tokenizer.surrogates import surrogate_fault
+from llmforge.tokenizer.word_cache import LOW_BLOCK, WordCache, pack
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from sentencepiece import SentencePieceProcessor
 
-# sentencepiece writes a space as this character and cannot tell the two apart; it is encoded as its three bytes.
-_LOW_BLOCK = "\u2581"
-_WORDS = re.compile(rf"{_LOW_BLOCK}| *[^ {_LOW_BLOCK}]+| +")
-_CACHED_WORD = 32  # characters
-_CACHE_SIZE = 500_000  # words; about 200 bytes each
-_LONG_WORD = 2048  # characters; sentencepiece slows down on long strings
-
-
-class _WordCache(dict[str, bytes]):
-    """Ids by word, packed as unsigned 4-byte integers; a word that is not there is encoded on the way."""
-
-    def __init__(self, processor: SentencePieceProcessor) -> None:
-        super().__init__()
-        self._encode = processor.encode
-        self._inside = _pairs(processor)
-        offset = processor.piece_to_id("<0x00>")
-        self[_LOW_BLOCK] = self._low_block = _packed([offset + byte for byte in _LOW_BLOCK.encode("utf-8")])
-
-    def __missing__(self, word: str) -> bytes:
-        if len(word) > _LONG_WORD:
-            return b"".join(_packed(self._encode(part)) for part in self._parts(word))
-        ids = _packed(self._encode(word))
-        if len(word) <= _CACHED_WORD:
-            if len(self) >= _CACHE_SIZE:
-                self.clear()
-                self[_LOW_BLOCK] = self._low_block
-            self[word] = ids
-        return ids
-
-    def crosses_spaces(self) -> bool:
-        """True when a piece has a space behind another character, so that words cannot be told apart by spaces."""
-        return any(pair[1] == " " and pair[0] != " " for pair in self._inside)
-
-    def _parts(self, word: str) -> list[str]:
-        parts, start, at = [], 0, _LONG_WORD
-        while at < len(word):
-            if word[at - 1 : at + 1] in self._inside:
-                at += 1
-                continue
-            parts.append(word[start:at])
-            start, at = at, at + _LONG_WORD
-        parts.append(word[start:])
-        return parts
-
-
-def _packed(ids: Sequence[int]) -> bytes:
-    return array("I", ids).tobytes()
-
-
-def _pairs(processor: SentencePieceProcessor) -> set[str]:
-    """All pairs of characters that stand side by side inside a piece."""
-    found: set[str] = set()
-    for number in range(processor.get_piece_size()):
-        if processor.is_byte(number) or processor.is_control(number) or processor.is_unknown(number):
-            continue
-        piece = processor.id_to_piece(number).replace(_LOW_BLOCK, " ")
-        found.update(map("".join, zip(piece, piece[1:], strict=False)))
-    return found
+_AT_ONCE = 1 << 17  # ids whose phrases are merged at once: their tables stay in the processor's cache
 
 
 def load_processor(model: bytes, where: Path | str) -> SentencePieceProcessor:
@@ -101,22 +53,44 @@ class SentencePieceBackend:
 
     def __init__(self, folder: Path) -> None:
         path = folder / MODEL_FILE
-        processor = load_processor(path.read_bytes(), path)
+        model = path.read_bytes()
+        self._set_up(model, path)
+        self.form = FORMATS.get(str(read_json(folder / CONFIG_FILE).get(FORMAT_KEY, "own")), FORMATS["own"])
+        if missing := set(self.form.control) - set(self.names):
+            raise DamagedError(f"the chat format needs {', '.join(sorted(missing))}", path, "train the tokenizer again")
+        self.stop_ids = frozenset({IDS[EOS], IDS[END], self.names[self.form.end]})
+        self.digest = digest_file(path)
+
+    @classmethod
+    def of_model(cls, model: bytes) -> SentencePieceBackend:
+        """The same of a serialised model that lies in no folder yet."""
+        made = cls.__new__(cls)
+        made._set_up(model, "the model")
+        made.digest = hashlib.sha256(model).hexdigest()
+        return made
+
+    def _set_up(self, model: bytes, where: Path | str) -> None:
+        processor = load_processor(model, where)
+        self._model = model
         if not is_ours(processor):
             raise DataError(
-                "the sentencepiece model was not trained by llmforge", path, "add its tokenizer.json to the folder"
+                "the sentencepiece model was not trained by llmforge", where, "add its tokenizer.json to the folder"
             )
-        self._words = _WordCache(processor)
-        if self._words.crosses_spaces():
-            raise DamagedError("pieces reach across words", path, "train the tokenizer again")
-        self.digest = digest_file(path)
         size = processor.get_piece_size()
         pieces = [processor.id_to_piece(number) for number in range(size)]
+        self._normal = normal = normal_pieces(processor)
+        phrases = [number for number, text in normal.items() if is_phrase(text)]
+        if not all(is_mergeable(normal[number]) for number in phrases):
+            raise DamagedError("pieces reach across words in a way that is not llmforge's", where, "train it again")
+        phrases.sort(key=lambda number: (-processor.get_score(number), number))
+        self._phrases = PhraseMerger(normal, phrases, size) if phrases else None
+        self._words = WordCache(processor, [text for text in normal.values() if not is_phrase(text)])
         self.names = {pieces[number]: number for number in range(size) if _is_special(processor, number)}
         self.token_bytes = [_bytes_of(processor, number, piece) for number, piece in enumerate(pieces)]
         self.bos_id: int | None = IDS[BOS]
         self.eos_id: int | None = IDS[EOS]
         self.pad_id: int | None = IDS[PAD]
+        self.form = FORMATS["own"]
         self.stop_ids = frozenset({IDS[EOS], IDS[END]})
         self.prefix_ids = [IDS[BOS]]
         self._by_id = {number: name for name, number in self.names.items()}
@@ -128,9 +102,78 @@ class SentencePieceBackend:
             DataError: the text holds half a surrogate pair, which no UTF-8 can carry.
         """
         try:
-            return array("I", b"".join(map(self._words.__getitem__, _WORDS.findall(text))))
+            packed = self._packed(text)
         except (UnicodeEncodeError, RuntimeError) as error:
             raise surrogate_fault(text) or error from error
+        if self._phrases is None:
+            return array("I", packed)
+        import numpy as np
+
+        return array("I", self._with_phrases(np.frombuffer(packed, dtype=np.uint32)).tobytes())
+
+    def encode_documents(self, texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """All texts as [bos] ids [eos] one after another (N,), and the number of ids of each.
+
+        Batches of about four megabytes are fastest.
+
+        Raises:
+            DataError: a text holds half a surrogate pair; it does not say which text.
+        """
+        import numpy as np
+
+        try:
+            words = self._document_words(texts)
+        except (UnicodeEncodeError, RuntimeError, TypeError) as error:
+            raise next(filter(None, map(surrogate_fault, texts)), None) or error from error
+        if self._phrases is not None and len(words) > _AT_ONCE:
+            ends = np.flatnonzero(words == IDS[EOS]) + 1
+            cuts = np.unique(ends[np.searchsorted(ends, np.arange(_AT_ONCE, len(words), _AT_ONCE))])
+            ids = np.concatenate([self._phrases.merge(part) for part in np.split(words, cuts)])
+        else:
+            ids = self._with_phrases(words)
+        ends = np.flatnonzero(ids == IDS[EOS])  # never made out of text
+        return ids, np.diff(ends, prepend=-1)
+
+    @cached_property
+    def _fast(self) -> FastWords | None:
+        """A faster way to the ids of words; None where there is none."""
+        words = [text for text in self._normal.values() if not is_phrase(text)]
+        behind = len(self.token_bytes) - len(self._normal) + len(words)
+        if any(number < behind for number, text in self._normal.items() if is_phrase(text)):
+            return None  # without its phrases the model would have other ids
+        return open_fast_words(
+            lambda: without_pieces(self._model, is_phrase), list(self.names), words, lambda text: self._packed(text)
+        )
+
+    def _packed(self, text: str) -> bytes:
+        return b"".join(self._words.words(text))
+
+    def _document_words(self, texts: Sequence[str]) -> NDArray[np.uint32]:
+        """The ids of the words of each text between bos and eos."""
+        import numpy as np
+
+        first, last = pack([IDS[BOS]]), pack([IDS[EOS]])
+        fast = self._fast
+        fit = [fast is not None and fast.usable(text) for text in texts]
+        if fast is None or not all(fit):
+            parts = [part for text in texts for part in (first, *self._words.words(text), last)] if fast is None else []
+            if fast is not None:
+                ids, lengths = fast.encode([text for text, good in zip(texts, fit, strict=True) if good])
+                rows = iter(np.split(ids, np.cumsum(lengths)[:-1]))
+                for text, good in zip(texts, fit, strict=True):
+                    parts += [first, next(rows).tobytes() if good else self._packed(text), last]
+            return np.frombuffer(b"".join(parts), dtype=np.uint32)
+        ids, lengths = fast.encode(texts)
+        starts = np.cumsum(lengths + 2) - (lengths + 2)
+        out = np.empty(len(ids) + 2 * len(texts), dtype=np.uint32)
+        inside = np.ones(len(out), dtype=bool)
+        ends = starts + lengths + 1
+        inside[starts] = inside[ends] = False
+        out[starts], out[ends], out[inside] = IDS[BOS], IDS[EOS], ids
+        return out
+
+    def _with_phrases(self, ids: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        return ids if self._phrases is None else self._phrases.merge(ids)
 
     def decode(self, ids: Sequence[int], skip_special: bool) -> str:
         """The text of ids; bytes that are not UTF-8 become U+FFFD."""
@@ -150,6 +193,15 @@ def is_ours(processor: SentencePieceProcessor) -> bool:
     ) and processor.is_byte(processor.piece_to_id("<0x00>"))
 
 
+def normal_pieces(processor: SentencePieceProcessor) -> dict[int, str]:
+    """The texts of all pieces but control symbols and bytes, by id."""
+    return {
+        number: processor.id_to_piece(number).replace(LOW_BLOCK, " ")
+        for number in range(processor.get_piece_size())
+        if not (processor.is_byte(number) or _is_special(processor, number))
+    }
+
+
 def _is_special(processor: SentencePieceProcessor, number: int) -> bool:
     return bool(processor.is_control(number) or processor.is_unknown(number))
 
@@ -159,4 +211,4 @@ def _bytes_of(processor: SentencePieceProcessor, number: int, piece: str) -> byt
         return b""
     if processor.is_byte(number):
         return bytes([int(piece[3:5], 16)])
-    return piece.replace(_LOW_BLOCK, " ").encode("utf-8")
+    return piece.replace(LOW_BLOCK, " ").encode("utf-8")

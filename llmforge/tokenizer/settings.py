@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from pydantic import Field, field_validator
 
 from llmforge.config.schema import Config
+from llmforge.tokenizer.chat_formats import FORMATS, FormatName
 from llmforge.tokenizer.special_tokens import BYTES, CONTROL
 
 MIN_VOCAB = len(CONTROL) + BYTES + 1
@@ -23,8 +25,23 @@ class TokenizerSettings(Config):
         le=MAX_VOCAB,
         description="ids in all: control symbols, the 256 bytes, single characters, and what merging makes of them",
     )
+    model_type: Literal["bpe", "unigram"] = Field(
+        "bpe",
+        description="bpe: pieces by merging, ids equal in all tools; unigram: the likeliest cut, fewer tools read it",
+    )
+    phrase_share: float = Field(
+        0.06,
+        ge=0.0,
+        le=0.5,
+        allow_inf_nan=False,
+        description="share of the ids beyond 1,024 for pieces over word borders, as ' of the' (bpe only)",
+    )
     special_tokens: tuple[str, ...] = Field(
         (), description="further control symbols such as <|think|>, put in by id and never made out of text"
+    )
+    chat_template: FormatName = Field(
+        "own",
+        description="how conversations are written: own (<|user|>text<|end|>), chatml, llama3 or plain (User: text)",
     )
     sample_bytes: int = Field(
         50_000_000,
@@ -43,3 +60,8 @@ class TokenizerSettings(Config):
         if len(set(names)) != len(names):
             raise ValueError("a special token stands here twice")
         return names
+
+    def control_symbols(self) -> tuple[str, ...]:
+        """All names beyond the nine of every vocabulary: the chat format's, then `special_tokens`."""
+        form = FORMATS[self.chat_template].control
+        return (*form, *(name for name in self.special_tokens if name not in form))

@@ -10,14 +10,21 @@ import codecs
 from array import array
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmforge.errors import DamagedError, DataError
 from llmforge.runtime.manifest import NAME as MANIFEST
 from llmforge.runtime.manifest import read_manifest
 from llmforge.tokenizer.backend import Backend
+from llmforge.tokenizer.chat_formats import FORMATS
 from llmforge.tokenizer.files import JSON_FILE, MODEL_FILE, find_tokenizer, read_json
 from llmforge.tokenizer.huggingface_backend import HuggingFaceBackend
 from llmforge.tokenizer.sentencepiece_backend import SentencePieceBackend, is_ours, load_processor
+from llmforge.tokenizer.surrogates import surrogate_fault
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class TextStream:
@@ -37,12 +44,13 @@ class TextStream:
 
 
 class Tokenizer:
-    """A vocabulary in a folder; `foreign` is None for one that llmforge trained (lossless, own chat format)."""
+    """A vocabulary in a folder; `foreign` is None for one that llmforge trained, whose chat format is `form`."""
 
     def __init__(self, folder: Path, backend: Backend) -> None:
         self.folder = folder
         self._backend = backend
         self.foreign = backend if isinstance(backend, HuggingFaceBackend) else None
+        self.form = backend.form if isinstance(backend, SentencePieceBackend) else FORMATS["own"]
         self.digest = backend.digest
         self.token_bytes = backend.token_bytes
         self.special_ids = dict(backend.names)
@@ -84,6 +92,39 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text."""
         return [self.encode(text) for text in texts]
+
+    def encode_documents(
+        self, texts: Sequence[str], names: Sequence[str] = ()
+    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """Texts as [bos] ids [eos], as far as the vocabulary has these: all ids (N,) and how many each text has (D,).
+
+        The fastest way to encode a corpus, in batches of about four megabytes of text.
+
+        Raises:
+            DataError: a text holds half a surrogate pair; the line names it by its entry in `names`.
+        """
+        import numpy as np
+
+        try:
+            if self.foreign is None and isinstance(self._backend, SentencePieceBackend):
+                return self._backend.encode_documents(texts)
+            first = [] if self.bos_id is None else [self.bos_id]
+            last = [] if self.eos_id is None else [self.eos_id]
+            ids = array("I")
+            lengths = np.zeros(len(texts), dtype=np.int64)
+            for number, text in enumerate(texts):
+                before = len(ids)
+                ids.extend(first)
+                ids.extend(self._backend.encode(text))
+                ids.extend(last)
+                lengths[number] = len(ids) - before
+            return np.frombuffer(ids, dtype=np.uint32), lengths
+        except DataError:
+            for number, text in enumerate(texts):
+                if fault := surrogate_fault(text):
+                    named = f"document {names[number]}" if len(names) > number else f"text {number + 1}"
+                    raise DataError(fault.what, named, fault.hint) from None
+            raise
 
     def encode_prompt(self, text: str) -> list[int]:
         """Ids of a text as the beginning of a document: what transformers gives by default (our own: bos in front)."""

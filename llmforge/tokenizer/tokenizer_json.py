@@ -10,30 +10,32 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmforge.tokenizer.chat_formats import ChatFormat
 from llmforge.tokenizer.chat_template import chat_template, unescape_rules
-from llmforge.tokenizer.files import CONFIG_FILE, JSON_FILE, SPECIAL_MAP_FILE
+from llmforge.tokenizer.files import CONFIG_FILE, FORMAT_KEY, JSON_FILE, SPECIAL_MAP_FILE
 from llmforge.tokenizer.special_tokens import BOS, EOS, IDS, PAD, UNK
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
 _SPACE = "\u2581"
+_NEVER = -1e5
 _UNLIMITED = 1_000_000_000_000_000_019_884_624_838_656  # what transformers writes for "no limit known"
 
 
-def write_hugging_face_files(processor: SentencePieceProcessor, folder: Path) -> None:
+def write_hugging_face_files(processor: SentencePieceProcessor, folder: Path, form: ChatFormat, unigram: bool) -> None:
     """Writes tokenizer.json, tokenizer_config.json and special_tokens_map.json."""
     control = [
         processor.id_to_piece(number)
         for number in range(processor.get_piece_size())
         if processor.is_control(number) or processor.is_unknown(number)
     ]
-    _write(folder / JSON_FILE, tokenizer_json(processor, control))
-    _write(folder / CONFIG_FILE, tokenizer_config(control))
+    _write(folder / JSON_FILE, tokenizer_json(processor, control, unigram))
+    _write(folder / CONFIG_FILE, tokenizer_config(control, form))
     _write(folder / SPECIAL_MAP_FILE, _special_tokens())
 
 
-def tokenizer_json(processor: SentencePieceProcessor, control: list[str]) -> dict[str, object]:
+def tokenizer_json(processor: SentencePieceProcessor, control: list[str], unigram: bool) -> dict[str, object]:
     """The content of tokenizer.json."""
     size = processor.get_piece_size()
     vocabulary = {processor.id_to_piece(number).replace(_SPACE, " "): number for number in range(size)}
@@ -58,19 +60,37 @@ def tokenizer_json(processor: SentencePieceProcessor, control: list[str]) -> dic
         "pre_tokenizer": None,
         "post_processor": _bos_in_front(),
         "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": UNK,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": True,
-            "ignore_merges": False,
-            "vocab": vocabulary,
-            "merges": _merges(processor, vocabulary),
-        },
+        "model": _unigram(processor) if unigram else _bpe(processor, vocabulary),
     }
+
+
+def _bpe(processor: SentencePieceProcessor, vocabulary: dict[str, int]) -> dict[str, object]:
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": UNK,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": True,
+        "ignore_merges": False,
+        "vocab": vocabulary,
+        "merges": _merges(processor, vocabulary),
+    }
+
+
+def _unigram(processor: SentencePieceProcessor) -> dict[str, object]:
+    """Ids equal sentencepiece's but for cuts of the same likelihood, as in long runs of one sign.
+
+    `tokenizers` would find control symbols and bytes in text as pieces, so these get a score that loses to any other
+    way; it is not lower, since what is added to a very large number is lost.
+    """
+    pieces = []
+    for number in range(processor.get_piece_size()):
+        found = processor.is_control(number) or processor.is_unknown(number) or processor.is_byte(number)
+        score = _NEVER if found else processor.get_score(number)
+        pieces.append([processor.id_to_piece(number).replace(_SPACE, " "), score])
+    return {"type": "Unigram", "unk_id": IDS[UNK], "byte_fallback": True, "vocab": pieces}
 
 
 def _merges(processor: SentencePieceProcessor, vocabulary: dict[str, int]) -> list[list[str]]:
@@ -109,7 +129,7 @@ def _special_tokens() -> dict[str, object]:
     return {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD, "unk_token": UNK}
 
 
-def tokenizer_config(control: list[str]) -> dict[str, object]:
+def tokenizer_config(control: list[str], form: ChatFormat) -> dict[str, object]:
     """The content of tokenizer_config.json."""
     return {
         **_special_tokens(),
@@ -119,7 +139,8 @@ def tokenizer_config(control: list[str]) -> dict[str, object]:
         "add_prefix_space": False,
         "padding_side": "left",
         "additional_special_tokens": [name for name in control if name not in _special_tokens().values()],
-        "chat_template": chat_template(control),
+        "chat_template": chat_template(control, form),
+        FORMAT_KEY: form.name,
     }
 
 

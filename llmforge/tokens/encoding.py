@@ -1,6 +1,6 @@
 """Documents -> ids, in this process or in several, always in the documents' order.
 
-Work goes out in batches of about a megabyte of text, and only a few are under way at a time, so memory stays small.
+Work goes out in batches of about four megabytes of text, and only a few are under way at a time, so memory stays small.
 What comes back does not depend on the number of workers.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmforge.corpus.document import Document
-from llmforge.errors import DataError, MachineError
+from llmforge.errors import MachineError
 from llmforge.tokenizer.tokenizer import Tokenizer
 from llmforge.tokens.shard import width_of
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LABEL = "label"
-_BATCH_BYTES = 1 << 20
+_BATCH_BYTES = 4 << 20
 _AHEAD = 3  # batches under way for each worker
 _MIN_PARALLEL_BYTES = 8 << 20  # below this, starting processes costs more than they save
 
@@ -51,31 +50,18 @@ def encode_batch(tokenizer: Tokenizer, documents: list[Document]) -> Encoded:
     Raises:
         DataError: a text is not Unicode; the line names the document.
     """
-    import numpy as np
-
-    first = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
-    last = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
-    ids = array("I")
-    lengths, sizes = [], []
-    for document in documents:
-        before = len(ids)
-        try:
-            ids.extend(first)
-            ids.extend(tokenizer.encode_array(document.text))
-            ids.extend(last)
-        except DataError as error:
-            raise DataError(error.what, f"document {document.id}", error.hint) from error
-        lengths.append(len(ids) - before)
-        sizes.append(len(document.text.encode("utf-8")))
-    tokens = np.frombuffer(ids, dtype=np.uint32).astype(f"<u{width_of(tokenizer.vocab_size)}")
     names = [document.id for document in documents]
+    texts = [document.text for document in documents]
+    ids, counts = tokenizer.encode_documents(texts, names)
+    tokens = ids.astype(f"<u{width_of(tokenizer.vocab_size)}", copy=False)
     sources = [document.source for document in documents]
     labels = [str(document.metadata.get(LABEL, "")) for document in documents]
-    return Encoded(tokens, lengths, sizes, names, sources, labels)
+    sizes = [len(text.encode("utf-8")) for text in texts]
+    return Encoded(tokens, counts.tolist(), sizes, names, sources, labels)
 
 
 def batches_of(documents: Iterable[Document], label_key: str = LABEL) -> Iterator[list[Document]]:
-    """Documents in groups of about a megabyte of text, each with its label alone; empty texts are left out."""
+    """Documents in groups of about four megabytes of text, each with its label alone; empty texts are left out."""
     group: list[Document] = []
     size = 0
     for document in documents:

@@ -13,6 +13,8 @@ from llmforge.evaluation.task import Examinee
 from llmforge.model.config import ModelConfig
 from llmforge.model.kv_cache import KVCache
 from llmforge.model.transformer import Transformer
+from llmforge.tokenizer.chat_formats import FORMATS
+from llmforge.tokenizer.special_tokens import IDS
 
 FIRST_BYTE = 9
 VOCAB_SIZE = FIRST_BYTE + 256
@@ -34,6 +36,8 @@ class ByteTokenizer:
     """One id a byte, behind the nine control ids of our own vocabularies."""
 
     foreign = None
+    form = FORMATS["own"]
+    special_ids = IDS
     vocab_size = VOCAB_SIZE
     bos_id, eos_id, pad_id = 1, EOS, 3
     stop_ids = frozenset({EOS, END})

@@ -19,6 +19,7 @@ from llmforge.model.config import ModelConfig
 from llmforge.model.transformer import Transformer
 from llmforge.runtime.distributed import World
 from llmforge.tokenizer.chat import TrainOn
+from llmforge.tokenizer.chat_formats import FORMATS
 from llmforge.tokenizer.special_tokens import IDS
 from llmforge.tokens.batch import IGNORED
 from llmforge.training.objective import CausalLMObjective
@@ -30,6 +31,8 @@ USER, ASSISTANT, END = IDS["<|user|>"], IDS["<|assistant|>"], IDS["<|end|>"]
 
 class ByteTokenizer:
     foreign = None
+    form = FORMATS["own"]
+    special_ids = IDS
     stop_ids = frozenset({2, END})
 
     def encode(self, text: str) -> list[int]:

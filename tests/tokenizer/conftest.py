@@ -13,6 +13,7 @@ from llmforge.tokenizer.settings import TokenizerSettings
 from llmforge.tokenizer.tokenizer import Tokenizer
 from llmforge.tokenizer.train import train_tokenizer
 
+VOCAB = 1500
 NASTY = [
     "",
     " ",
@@ -80,7 +81,8 @@ def texts() -> list[str]:
 def folder(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
     """A tokenizer folder."""
     made = tmp_path_factory.mktemp("tokenizer")
-    train_tokenizer(["".join(texts[:300])], made, TokenizerSettings(vocab_size=900, special_tokens=("<|think|>",)))
+    settings = TokenizerSettings(vocab_size=VOCAB, phrase_share=0.09, special_tokens=("<|think|>",))
+    train_tokenizer(["".join(texts[:300])], made, settings)
     return made
 
 

@@ -99,13 +99,13 @@ def test_control_symbols_have_their_fixed_ids(tokenizer: Tokenizer) -> None:
     assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id) == (1, 2, 3)
     assert tokenizer.stop_ids == {2, 8}
     assert tokenizer.encode_prompt("a") == [1, *tokenizer.encode("a")]
-    assert tokenizer.vocab_size == 900 and tokenizer.decode([1, 5, 8], skip_special=False) == "<s><|user|><|end|>"
+    assert tokenizer.vocab_size == 1500 and tokenizer.decode([1, 5, 8], skip_special=False) == "<s><|user|><|end|>"
     assert tokenizer.decode([1, 5, 8]) == ""
 
 
 def test_ids_beyond_the_vocabulary_have_no_text_and_negative_ones_are_refused(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("word")
-    assert tokenizer.decode([*ids, 900, 5000]) == "word" and tokenizer.decode_bytes([900]) == b""
+    assert tokenizer.decode([*ids, 1500, 5000]) == "word" and tokenizer.decode_bytes([1500]) == b""
     assert tokenizer.stream().push(5000) == ""
     with pytest.raises(DataError, match="negative"):
         tokenizer.decode([-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,13 @@ def test_the_same_text_gives_the_same_bytes(tmp_path: Path, texts: list[str]) ->
         _train(tmp_path / name, texts[:100], 500)
     for file in ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_the_table_of_bytes_adds_up_to_the_text(tokenizer: Tokenizer, folder: Path, texts: list[str]) -> None:
+    table = json.loads((folder / "bytes_per_id.json").read_text())
+    assert len(table) == tokenizer.vocab_size and all(table[number] == 0 for number in tokenizer.special_ids.values())
+    for text in (*texts[300:], "\u2581 日\0"):
+        assert sum(table[number] for number in tokenizer.encode(text)) == len(text.encode())
 
 
 def test_pieces_hold_newlines_and_tabs_and_no_stand_in(tokenizer: Tokenizer, tmp_path: Path) -> None:
