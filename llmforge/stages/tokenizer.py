@@ -37,7 +37,6 @@ def run(config: TokenizerTrainConfig, console: Console) -> dict[str, object]:
     from llmforge.runtime.manifest import find_artefact, read_manifest
     from llmforge.runtime.run_folder import RunFolder
     from llmforge.tokenizer.tokenizer import Tokenizer
-    from llmforge.tokenizer.train import train_tokenizer
 
     corpus = find_artefact(config.corpus, "corpus")
     digest = read_manifest(corpus, "corpus").digest
@@ -49,7 +48,7 @@ def run(config: TokenizerTrainConfig, console: Console) -> dict[str, object]:
             started = time.monotonic()
             with folder.phase("train"):
                 console.say(f"learning a vocabulary of {config.vocab_size:,} from {_megabytes(texts)} of text")
-                train_tokenizer(texts, temp, config)
+                _learn(texts, temp, config, console)
             seconds = time.monotonic() - started
             with folder.phase("measure"):
                 measured = _measure(corpus, Tokenizer.load(temp), console)
@@ -95,6 +94,20 @@ def _sampled(corpus: Path, budget: int, console: Console) -> list[str]:
         console.detail(f"source {source}: {size:,} bytes, {share:.0%} of it in the sample")
     with console.progress("taking the sample", sum(sizes.values()), unit="B") as bar:
         return list(sample(_watched(read_corpus(corpus, "train"), bar), taken))
+
+
+def _learn(texts: list[str], folder: Path, config: TokenizerTrainConfig, console: Console) -> None:
+    from llmforge.tokenizer.train import train_tokenizer
+
+    done = 0
+    with console.progress("learning", config.vocab_size, "merges") as bar:
+
+        def watch(merges: int, note: str) -> None:
+            nonlocal done
+            bar.advance(merges - done, note)
+            done = merges
+
+        train_tokenizer(texts, folder, config, watch)
 
 
 def _watched(documents: Iterable[Document], bar: Bar) -> Iterator[Document]:

@@ -7,7 +7,6 @@ needs no such change when it is used.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from string import ascii_letters
 from llmforge.errors import DataError
 from llmforge.tokenizer.chat_formats import FORMATS
 from llmforge.tokenizer.files import BYTES_FILE, MODEL_FILE
+from llmforge.tokenizer.learning import LearnerError, Watch, learn
 from llmforge.tokenizer.sentencepiece_backend import SentencePieceBackend, is_ours, load_processor
 from llmforge.tokenizer.sentencepiece_model import append_pieces, replace_in_pieces
 from llmforge.tokenizer.settings import TokenizerSettings
@@ -50,19 +50,23 @@ def chunks(text: str) -> Iterator[str]:
             start = stop
 
 
-def train_tokenizer(texts: Sequence[str], folder: Path, settings: TokenizerSettings) -> None:
+def train_tokenizer(
+    texts: Sequence[str], folder: Path, settings: TokenizerSettings, watch: Watch = lambda merges, note: None
+) -> None:
     """Learns a vocabulary of exactly `settings.vocab_size` ids and writes its files into `folder`.
 
     Pieces inside words come first, phrases of them behind. The same texts in the same order give the same bytes.
+    `watch` is told how far the learning is: merges so far, and a note.
 
     Raises:
         DataError: there is no text, or the vocabulary is too large or too small for it; the line says what fits.
+        MachineError: the trainer's process was ended from outside.
     """
     wanted = phrase_room(settings)
-    model = _learn_pieces(texts, settings, wanted)
+    model = _learn_pieces(texts, settings, wanted, watch)
     phrases = _learn_phrases(texts, model, wanted)
     if len(phrases) < wanted:  # the text has fewer: the ids go to pieces inside words
-        model = _learn_pieces(texts, settings, len(phrases))
+        model = _learn_pieces(texts, settings, len(phrases), watch)
     content = append_pieces(model, phrases)
     processor = load_processor(content, "the trained model")
     assert is_ours(processor), "sentencepiece moved the control symbols"
@@ -104,40 +108,35 @@ def _some(texts: Sequence[str], budget: int) -> Iterator[str]:
             yield text
 
 
-def _learn_pieces(texts: Sequence[str], settings: TokenizerSettings, without: int) -> bytes:
+def _learn_pieces(texts: Sequence[str], settings: TokenizerSettings, without: int, watch: Watch) -> bytes:
     """A sentencepiece model of `vocab_size - without` ids, line breaks and tabs inside its pieces."""
-    from sentencepiece import SentencePieceTrainer
-
-    model = io.BytesIO()
+    options = {
+        "model_type": settings.model_type,
+        "vocab_size": settings.vocab_size - without,
+        "num_threads": 1,
+        "normalization_rule_name": "identity",
+        "byte_fallback": True,
+        "add_dummy_prefix": False,
+        "remove_extra_whitespaces": False,
+        "allow_whitespace_only_pieces": True,
+        "split_by_unicode_script": False,
+        "split_digits": True,
+        "max_sentencepiece_length": _MAX_PIECE,
+        "character_coverage": _COVERAGE,
+        "max_sentence_length": (_CHUNK + _STRETCH) * 4 + 1,
+        "unk_id": IDS[CONTROL[0]],
+        "bos_id": IDS[CONTROL[1]],
+        "eos_id": IDS[CONTROL[2]],
+        "pad_id": IDS[CONTROL[3]],
+        "control_symbols": [*CONTROL[4:], *settings.control_symbols()],
+        # What control symbols and bytes are written with: tokenizer.json of a unigram model needs these as pieces.
+        "required_chars": _WRITTEN if settings.model_type == "unigram" else "",
+    }
     try:
-        SentencePieceTrainer.train(
-            sentence_iterator=_counted(texts),
-            model_writer=model,
-            model_type=settings.model_type,
-            vocab_size=settings.vocab_size - without,
-            num_threads=1,
-            normalization_rule_name="identity",
-            byte_fallback=True,
-            add_dummy_prefix=False,
-            remove_extra_whitespaces=False,
-            allow_whitespace_only_pieces=True,
-            split_by_unicode_script=False,
-            split_digits=True,
-            max_sentencepiece_length=_MAX_PIECE,
-            character_coverage=_COVERAGE,
-            max_sentence_length=(_CHUNK + _STRETCH) * 4 + 1,
-            unk_id=IDS[CONTROL[0]],
-            bos_id=IDS[CONTROL[1]],
-            eos_id=IDS[CONTROL[2]],
-            pad_id=IDS[CONTROL[3]],
-            control_symbols=[*CONTROL[4:], *settings.control_symbols()],
-            # What control symbols and bytes are written with: tokenizer.json of a unigram model needs these as pieces.
-            required_chars=_WRITTEN if settings.model_type == "unigram" else "",
-            minloglevel=4,
-        )
-    except (RuntimeError, OSError, StopIteration) as error:
+        model = learn(_counted(texts), options, watch)
+    except LearnerError as error:
         raise _explained(str(error), settings, without) from error
-    return replace_in_pieces(model.getvalue(), {_NEWLINE: "\n", _TAB: "\t"})
+    return replace_in_pieces(model, {_NEWLINE: "\n", _TAB: "\t"})
 
 
 def _counted(texts: Sequence[str]) -> Iterator[str]:
