@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LABEL = "label"
 _BATCH_BYTES = 4 << 20
-_AHEAD = 3  # batches under way for each worker
+_AHEAD = 2  # batches under way for each worker
 _MIN_PARALLEL_BYTES = 8 << 20  # below this, starting processes costs more than they save
 
 
@@ -87,18 +87,21 @@ def encode_documents(
         DataError: a text is not Unicode.
         MachineError: a worker process died.
     """
+    tokenizer = Tokenizer.load(tokenizer_folder)
+    groups = batches_of(documents, label_key)
     if workers == 1:
-        tokenizer = Tokenizer.load(tokenizer_folder)
-        for group in batches_of(documents, label_key):
-            yield encode_batch(tokenizer, group)
+        yield from (encode_batch(tokenizer, group) for group in groups)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start_worker, (str(tokenizer_folder),)) as pool:
+    with ProcessPoolExecutor(workers - 1, context, _start_worker, (str(tokenizer_folder),)) as pool:
         waiting: deque[Future[Encoded]] = deque()
         try:
-            for group in batches_of(documents, label_key):
-                waiting.append(pool.submit(_encode_in_worker, group))
-                if len(waiting) >= _AHEAD * workers:
+            for group in groups:
+                # This process is one of the workers: what the others have no room for, it encodes itself.
+                busy = sum(not future.done() for future in waiting)
+                here = busy >= _AHEAD * (workers - 1)
+                waiting.append(_done(encode_batch(tokenizer, group)) if here else pool.submit(_encode_in_worker, group))
+                while waiting and (waiting[0].done() or len(waiting) > 2 * _AHEAD * workers):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -107,6 +110,12 @@ def encode_documents(
             raise MachineError("a worker process was ended from outside (out of memory?)", hint=hint) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _done(encoded: Encoded) -> Future[Encoded]:
+    future: Future[Encoded] = Future()
+    future.set_result(encoded)
+    return future
 
 
 def number_of_workers(asked: int, corpus_bytes: int) -> int:
