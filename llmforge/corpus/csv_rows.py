@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from llmforge.corpus.compressed import Readable, open_bytes
-from llmforge.corpus.decoding import UNICODE, detect_encoding
+from llmforge.corpus.decoding import UNICODE, WIDE, detect_encoding
 from llmforge.corpus.document import BadRow
 from llmforge.errors import DataError
 
@@ -153,6 +153,30 @@ def _rows(lines: io.TextIOBase, table: Table, first: int, where: str) -> Iterato
         elif row:
             reason = f"it has {len(row)} fields and the header names {len(columns)}"
             yield number, BadRow(f"{where}:{number}", reason, sum(map(len, row)))
+
+
+def row_spans(stream: BinaryIO, delimiter: str | None) -> Iterator[tuple[int, int, int]]:
+    """(line, first byte, end) of each row of a table, the header too; nothing for an encoding of wide characters."""
+    buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(_Raw(stream), _PROBE_BYTES)
+    probe = buffered.peek(_PROBE_BYTES)[:_PROBE_BYTES]
+    encoding = detect_encoding(probe)
+    if encoding is None or encoding in WIDE:
+        return
+    chosen = delimiter or _delimiter(probe.decode(encoding, "replace"))
+    # In latin-1 a character is a byte, and quotes, delimiters and line ends are what they are in all that is left.
+    lines = io.TextIOWrapper(buffered, "latin-1", newline="")
+    start = stop = 0
+    first, quoted = 1, False
+    try:
+        for number, line in enumerate(lines, 1):
+            stop += len(line)
+            if quoted or '"' in line:
+                quoted = _ends_quoted(line, quoted, chosen)
+            if not quoted:
+                yield first, start, stop - (len(line) - len(line.rstrip("\r\n")))
+                first, start = number + 1, stop
+    finally:
+        lines.detach()
 
 
 class _Limited:

@@ -19,6 +19,7 @@ MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 UNICODE = frozenset(["utf-8", "utf-8-sig", "ascii"])
+WIDE = frozenset(["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
 SUPERSETS = {
     "gb2312": "gb18030",
     "gbk": "gb18030",

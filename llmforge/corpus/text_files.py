@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from llmforge.corpus.compressed import Readable, open_bytes, read_whole
-from llmforge.corpus.decoding import UNICODE, decode, detect_encoding
+from llmforge.corpus.decoding import UNICODE, WIDE, decode, detect_encoding
 from llmforge.corpus.document import BadRow
 from llmforge.corpus.html_extractors import Extractor, extract
 
 PART_BYTES = 32 << 20
-WIDE = frozenset(["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
 MAX_HTML_BYTES = 64 << 20
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*\n", re.DOTALL)
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)

@@ -61,6 +61,20 @@ def records(stream: BinaryIO, where: str) -> Iterator[Any]:
         raise DataError(f"is a damaged WARC archive ({error})", where, "copy or download it again") from None
 
 
+def record_spans(stream: BinaryIO, where: str) -> Iterator[tuple[int, int, int]]:
+    """(number, first byte, end) of each record that may hold text, of the unpacked archive.
+
+    Raises:
+        DataError: the archive is cut short or damaged.
+        MachineError: fastwarc is not installed.
+    """
+    for number, record in enumerate(records(stream, where), 1):
+        start = record.stream_pos
+        whole = io.BytesIO()
+        record.write(whole)
+        yield number, start, start + len(whole.getvalue().rstrip(b"\r\n"))
+
+
 class _Forward:
     """A stream that is only read on: FastWARC asks for its place by a seek, which unpacking streams have not."""
 

@@ -53,7 +53,8 @@ def place(entry: Mapping[str, Any]) -> str:
         return f"module {module}" if module else ""
     raw = entry.get("raw") or {}
     if raw.get("bytes"):
-        return f"{entry['file']}, bytes {raw['bytes'][0]:,} to {raw['bytes'][1]:,}"
+        of_what = " unpacked" if raw.get("packed") else ""
+        return f"{entry['file']}, bytes {raw['bytes'][0]:,} to {raw['bytes'][1]:,}{of_what}"
     return f"{entry['file']}, row {entry.get('row', 1):,}"
 
 
