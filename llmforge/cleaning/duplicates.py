@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +12,13 @@ from llmforge.cleaning.dedup.index import EarlierCorpora, open_index, write_inde
 from llmforge.cleaning.dedup.keep import preference
 from llmforge.cleaning.dedup.settings import DedupSettings
 from llmforge.cleaning.dedup.substring import Repeated
+from llmforge.cleaning.pipeline import num_bytes
 from llmforge.cleaning.survivors import Survivors
 
 EXACT, NEAR, REPEATED = "exact_duplicate", "near_duplicate", "repeated_passages"
 Read = Callable[[int], str]
+Changed = Mapping[int, Callable[[], str]]
+_BLOCK_ROWS = 1 << 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,8 @@ def find_duplicates(
     found = Duplicates()
     if not len(documents):
         return found
-    ranks = preference(settings, documents.sizes, documents.sources, documents.scores)
+    sources = map(documents.source, range(len(documents)))
+    ranks = preference(settings, documents.sizes, sources, documents.scores)
     names = _Names(documents, earlier)
     kept = _exact(documents, settings, earlier, ranks)
     near = _near(documents, settings, earlier, ranks, kept, read)
@@ -90,7 +94,7 @@ class _Names:
     def of(self, number: int) -> str:
         count = len(self._documents)
         if number < count:
-            return self._documents.ids[number]
+            return self._documents.id(number)
         assert self._earlier is not None, "greater numbers are those of earlier corpora"
         return self._earlier.id(number - count)
 
@@ -123,36 +127,50 @@ def _passages(documents: Survivors, settings: DedupSettings, found: Duplicates, 
 
     from llmforge.cleaning.dedup.substring import find_repeated_passages
 
-    assert settings.substring is not None
+    assert settings.substring is not None and documents.num_anchors is not None
     staying = np.ones(len(documents), dtype=bool)
     staying[list(found.copies)] = False
     repeated = find_repeated_passages(documents.anchors(), documents.num_anchors, staying, read, settings.substring)
     for number, passages in repeated.items():
         if passages.drop:
-            earlier = documents.ids[passages.passages[0].earlier]
+            earlier = documents.id(passages.passages[0].earlier)
             found.copies[number] = Copy(earlier, 1 - passages.own_share, REPEATED)
         else:
             found.repeated[number] = passages
 
 
-def index_corpus(
-    corpus: Path, documents: Survivors, staying: Sequence[int], changed: dict[int, str], settings: DedupSettings
-) -> None:
-    """Leaves the index of the documents that stay; `changed` are the texts that passages were cut out of."""
+def index_corpus(corpus: Path, documents: Survivors, staying: Any, changed: Changed, settings: DedupSettings) -> None:
+    """Leaves the index of the documents that stay, numbers in order; `changed` are those that passages were cut out of,
+    each with what gives its text.
+    """
     import numpy as np
 
     from llmforge.cleaning.dedup.exact import exact_key
+
+    keys = documents.exact_keys()[staying]
+    sizes = np.asarray(documents.sizes, dtype=np.uint64)[staying]
+    for number, text in changed.items():
+        at = int(np.searchsorted(staying, number))
+        sizes[at] = num_bytes(text())
+        keys[at] = np.frombuffer(exact_key(text()), dtype=np.uint8)
+    ids = (documents.id(number) for number in staying.tolist())
+    write_index(corpus, ids, keys, _signature_blocks(documents, staying, changed, settings), sizes, settings.near)
+
+
+def _signature_blocks(documents: Survivors, staying: Any, changed: Changed, settings: DedupSettings) -> Iterator[Any]:
+    """The signatures of the documents that stay, some thousands at a time."""
+    import numpy as np
+
     from llmforge.cleaning.dedup.near import signatures
 
-    chosen = np.asarray(staying, dtype=np.int64)
-    place = {number: at for at, number in enumerate(staying) if number in changed}
-    keys = documents.exact_keys()[chosen]
-    sizes = np.asarray(documents.sizes, dtype=np.uint64)[chosen]
-    rows = documents.signatures()[chosen] if settings.near is not None else None
-    for number, at in place.items():
-        text = changed[number]
-        sizes[at] = len(text.encode("utf-8", "surrogatepass"))
-        keys[at] = np.frombuffer(exact_key(text), dtype=np.uint8)
-        if rows is not None and settings.near is not None:
-            rows[at] = signatures([text], settings.near)[0]
-    write_index(corpus, [documents.ids[number] for number in staying], keys, rows, sizes.tolist(), settings.near)
+    if settings.near is None:
+        return
+    stored = documents.signatures()
+    for first in range(0, len(documents), _BLOCK_ROWS):
+        begin, end = np.searchsorted(staying, (first, first + _BLOCK_ROWS)).tolist()
+        numbers = staying[begin:end]
+        rows = stored[first : first + _BLOCK_ROWS][numbers - first]
+        for at, number in enumerate(numbers.tolist() if changed else ()):
+            if number in changed:
+                rows[at] = signatures([changed[number]()], settings.near)[0]
+        yield rows

@@ -54,10 +54,13 @@ class PieceCleaner:
         seen = self._chain.examine_all([document.text for document in documents])
         traces = self._traces([one.text for one in seen])
         for document, size, one, (signature, anchors, count) in zip(documents, sizes, seen, traces, strict=True):
+            changed = one.text != document.text
             document.text = one.text
             yield Measured(
                 document,
                 size,
+                num_bytes(one.text) if changed else size,
+                not one.text or one.text.isspace(),
                 exact_key=exact_key(one.text),
                 language=list(one.language) if one.language is not None else None,
                 signals=one.signals,
@@ -135,7 +138,7 @@ class Made:
     _again: Callable[[], None]
 
     def entries(self) -> list[Entry]:
-        """What is in it; one that was broken since is made again.
+        """What is in it, texts left where they are; one that was broken since is made again.
 
         Raises:
             MachineError: the disk does not keep what is written.

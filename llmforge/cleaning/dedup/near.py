@@ -7,7 +7,7 @@ down. Documents are gone through from the one to prefer downward; each is compar
 band with it, so what is dropped is always similar to a document that stays. Documents of earlier corpora are kept from
 the start.
 
-Memory: the signatures (4 bytes a hash, 500 a document by default) may lie in a mapped file. Beside them a million
+Memory: the signatures (4 bytes a hash, 500 a document by default) may lie in a file (row_file.py). Beside them a million
 documents, a tenth of them copies, took 210 MB: 64 MB of keys, about 40 bytes a document and 30 for each band that a
 document shares with another.
 """
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Signatures = NDArray[np.uint32]  # (documents, bands * rows)
+    from llmforge.cleaning.dedup.row_file import RowFile
+
+    Rows = NDArray[np.uint32]  # (documents, bands * rows)
+    Signatures = Rows | RowFile
 
 SEED = 7
 _NO_HASH = 0xFFFFFFFF  # all of the signature of a text without words
@@ -38,7 +41,7 @@ _ESTIMATE_MARGIN = 0.15  # four standard errors of an estimate from 125 hashes
 _MAX_KEPT_PER_BAND = 64  # different documents in one band bucket that a new one is compared with
 _CACHE_RUNS = 8_000_000  # runs of words held in memory for comparison, 8 bytes each
 _KEY_BYTES = 64 << 20  # of the bands' keys held at once
-_BLOCK_ROWS = 1 << 15  # signatures read at once
+_BLOCK_ROWS = 1 << 13  # signatures read at once
 
 
 class NearSettings(Config):
@@ -79,12 +82,12 @@ class Earlier(Protocol):
         """The text of a document that was fetched."""
 
 
-def signatures(texts: Sequence[str], settings: NearSettings) -> Signatures:
+def signatures(texts: Sequence[str], settings: NearSettings) -> Rows:
     """MinHash signatures, one row a text, (texts, bands * rows); of a text without words all the largest number."""
     return signatures_of_words(*flat_word_hashes(texts), settings)
 
 
-def signatures_of_words(hashes: NDArray[np.uint64], starts: NDArray[np.int64], settings: NearSettings) -> Signatures:
+def signatures_of_words(hashes: NDArray[np.uint64], starts: NDArray[np.int64], settings: NearSettings) -> Rows:
     """The `signatures` of texts whose words are known, as `flat_word_hashes` gives them."""
     import numpy as np
     from rensa import RMinHash
@@ -109,7 +112,7 @@ def _band_keys(parts: Sequence[Signatures], bands: range, rows: int) -> tuple[An
     done = 0
     for part in parts:
         for start in range(0, len(part), _BLOCK_ROWS):
-            block = np.asarray(part[start : start + _BLOCK_ROWS, bands.start * rows : bands.stop * rows])
+            block = part[start : start + _BLOCK_ROWS][:, bands.start * rows : bands.stop * rows]
             columns = block.reshape(len(block), len(bands), rows)
             found = np.zeros((len(bands), len(block)), dtype=np.uint64)
             for column in range(rows):
@@ -209,7 +212,7 @@ def find_near_duplicates(
     """The documents to drop, by number.
 
     Args:
-        found: (documents, bands * rows), the rows of `signatures`, in memory or mapped.
+        found: (documents, bands * rows), the rows of `signatures`, in memory or in a file.
         preference: (documents,) numbers; of similar documents the one with the greater stays, of equals the first.
         read: gives a document's text by its number.
         settings: when two documents are similar.
