@@ -42,6 +42,7 @@ class Places:
     scratch: Path
     format: CorpusFormat
     shard_bytes: int
+    level: int
 
 
 @contextmanager
@@ -51,7 +52,7 @@ def open_run(
     """A run that writes into `places`; its files are finished at the end of the `with`."""
     with (
         Survivors(places.scratch, signature_width(settings), settings.dedup) as survivors,
-        CorpusWriter(places.corpus, places.shard_bytes, places.format) as writer,
+        CorpusWriter(places.corpus, places.shard_bytes, places.format, places.level) as writer,
         closing(SignalWriter(places.corpus)) as signals,
     ):
         yield CorpusRun(settings, split, places, writer, survivors, signals, Ledger(), on_bad, on_progress)
@@ -109,7 +110,7 @@ class CorpusRun:
         self.signals.add(entry, drops)
         if drops:
             text = self.survivors.texts.packed(part, entry.place)
-            stored = StoredDocument(document.id, text, document.source, document.metadata, entry.bytes)
+            stored = StoredDocument(document.id, text, document.source, document.metadata, entry.size)
             self._drop(stored, size, drops, {})
             return
         if entry.replaced:
@@ -147,7 +148,7 @@ class CorpusRun:
             index_corpus(self.places.corpus, documents, np.flatnonzero(stays), cut, self.settings.dedup)
 
     def _keep(self, number: int, document: Survivor, plan: SplitPlan, repeated: Repeated | None) -> None:
-        text, size = self.survivors.packed_text(document), document.bytes
+        text, size = self.survivors.packed_text(document), document.size
         if repeated is not None:
             text, size = self._cut(number, document, repeated), self.survivors.sizes[number]
         stored = StoredDocument(document.id, text, document.source, document.metadata, size)
@@ -160,7 +161,7 @@ class CorpusRun:
 
     def _drop_copy(self, document: Survivor, copy: Copy) -> None:
         text = self.survivors.packed_text(document)
-        stored = StoredDocument(document.id, text, document.source, document.metadata, document.bytes)
+        stored = StoredDocument(document.id, text, document.source, document.metadata, document.size)
         facts: dict[str, object] = {"kept": copy.kept, "similarity": round(copy.similarity, 4)}
         self._drop(stored, document.bytes_read, [Drop(copy.rule, "", copy.because)], facts)
 

@@ -56,6 +56,8 @@ def _frame(part: Path, place: TextPlace) -> bytes:
             data = os.pread(handle, place.size, place.begin)
         finally:
             os.close(handle)
+        if data.startswith(b'"'):
+            return data
         size = zstandard.frame_content_size(data)
         return zstandard.ZstdDecompressor().decompress(data, max_output_size=max(size, 1))
     except (OSError, zstandard.ZstdError) as error:

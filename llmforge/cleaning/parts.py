@@ -7,17 +7,18 @@ other thresholds measures nothing again.
     rows, packed: [id, source, metadata, bytes read, bytes, is blank, frame, begin and end in it, language, signals,
      removed, replaced, reasons, sealed, facts, hits, number and bytes of anchors]\\n  (a row each)
     exact keys: 16 bytes a document; signatures: uint32, row by row; anchors, one document behind the other
-    texts, in packed frames of about 128 KB: each a JSON string, one behind the other
+    texts, in frames of about 128 KB: each a JSON string, one behind the other
 
 A row that is no document is [null, source, place, reason, bytes]. Texts lie apart, as JSON: the process that judges
-reads the rows alone, and what stays is copied to the corpus without being parsed again. The file is written under
-another name first, and one that cannot be read, or was changed, is made again.
+reads the rows alone, and what stays is copied to the corpus without being parsed again. Rows are packed by zstd, and
+so are frames in parts that are to be kept; a frame that begins with a quote is not. The file is written under another
+name first, and one that cannot be read, or was changed, is made again.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -37,8 +38,8 @@ _BLOBS = ("exact_key", "signature", "anchors")
 
 
 class TextPlace(NamedTuple):
-    """Where a text lies in its part: `begin` and `size` of the packed frame, `first` and `last` of its JSON string in
-    the frame when that is unpacked.
+    """Where a text lies in its part: `begin` and `size` of the frame, `first` and `last` of its JSON string in that
+    when it is unpacked.
     """
 
     begin: int
@@ -56,7 +57,7 @@ class Measured:
 
     document: Document
     bytes_read: int
-    bytes: int = 0  # UTF-8 bytes of the text as it would be written
+    size: int = 0  # UTF-8 bytes of the text as it would be written
     is_blank: bool = False
     exact_key: bytes = b""
     language: list[Any] | None = None
@@ -76,8 +77,8 @@ class Measured:
 Entry = Measured | tuple[BadRow, str]  # a bad row comes with the name of its source
 
 
-def write_part(path: Path, entries: Sequence[Entry]) -> None:
-    """Writes the part at `path`.
+def write_part(path: Path, entries: Sequence[Entry], pack: bool) -> None:
+    """Writes the part at `path`, its texts packed or not.
 
     Raises:
         MachineError: the disk is full or cannot be written.
@@ -89,7 +90,7 @@ def write_part(path: Path, entries: Sequence[Entry]) -> None:
     measured = [entry for entry in entries if isinstance(entry, Measured)]
     columns = next((list(entry.signals) for entry in measured if entry.signals is not None), [])
     packer = zstandard.ZstdCompressor(level=_LEVEL)
-    frames, places = _packed_texts(measured, packer)
+    frames, places = _frames(measured, packer.compress if pack else bytes)
     rest = iter(places)
     rows = [_bad_row(*entry) if isinstance(entry, tuple) else _row(entry, next(rest)) for entry in entries]
     lines = b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
@@ -109,7 +110,9 @@ def write_part(path: Path, entries: Sequence[Entry]) -> None:
         raise
 
 
-def _packed_texts(measured: Sequence[Measured], packer: Any) -> tuple[list[bytes], list[tuple[int, int, int]]]:
+def _frames(
+    measured: Sequence[Measured], packed: Callable[[bytes], bytes]
+) -> tuple[list[bytes], list[tuple[int, int, int]]]:
     """The frames, and for each text the number of its frame, begin and end in it."""
     import orjson
 
@@ -120,13 +123,13 @@ def _packed_texts(measured: Sequence[Measured], packer: Any) -> tuple[list[bytes
     for entry in measured:
         text = orjson.dumps(entry.document.text)
         if held and size + len(text) > FRAME_BYTES:
-            frames.append(packer.compress(b"".join(held)))
+            frames.append(packed(b"".join(held)))
             held, size = [], 0
         places.append((len(frames), size, size + len(text)))
         held.append(text)
         size += len(text)
     if held:
-        frames.append(packer.compress(b"".join(held)))
+        frames.append(packed(b"".join(held)))
     return frames, places
 
 
@@ -139,7 +142,7 @@ def _row(entry: Measured, place: tuple[int, int, int]) -> list[Any]:
     reasons = [[drop.rule, drop.threshold, drop.because] for drop in entry.reasons]
     signals = None if entry.signals is None else list(entry.signals.values())
     sealed = [list(original) for original in entry.sealed]
-    own = [document.id, document.source, document.metadata, entry.bytes_read, entry.bytes, entry.is_blank, *place]
+    own = [document.id, document.source, document.metadata, entry.bytes_read, entry.size, entry.is_blank, *place]
     told = [entry.language, signals, entry.removed, entry.replaced, reasons, sealed, entry.facts, entry.hits]
     return [*own, *told, entry.num_anchors, len(entry.anchors)]
 
@@ -201,7 +204,7 @@ def _entries(
             signature=signatures[width * number : width * (number + 1)],
             anchors=anchors[reached : reached + anchor_bytes],
             num_anchors=num_anchors,
-            place=TextPlace(*frames[frame], first, last),
+            place=TextPlace(frames[frame][0], frames[frame][1], first, last),
         )
         number += 1
         reached += anchor_bytes

@@ -25,13 +25,13 @@ BYTES_A_DOCUMENT = 8 + 16 + 8 + 2 + 1  # end of its row, exact key, size, source
 
 @dataclass(frozen=True, slots=True)
 class Survivor:
-    """A document that passed: `bytes` of its text (UTF-8) as read and as written, and where that lies."""
+    """A document that passed: UTF-8 bytes of its text as read and as written (`size`), and where that lies."""
 
     id: str
     source: str
     metadata: dict[str, object]
     bytes_read: int
-    bytes: int
+    size: int
     part: Path
     place: TextPlace
 
@@ -82,9 +82,7 @@ class Survivors:
         if document.source not in self._source_names:
             self._source_names.append(document.source)
         where = [len(self._parts) - 1, *entry.place]
-        line = orjson.dumps(
-            [document.id, document.source, document.metadata, entry.bytes_read, entry.bytes, *where]
-        )
+        line = orjson.dumps([document.id, document.source, document.metadata, entry.bytes_read, entry.size, *where])
         with disk_errors(self._folder):
             self._out.write(line)
             self._signatures.write(entry.signature)
@@ -96,7 +94,7 @@ class Survivors:
             self.scores.append(score)
         if self.num_anchors is not None:
             self.num_anchors.append(entry.num_anchors)
-        self.sizes.append(entry.bytes)
+        self.sizes.append(entry.size)
         self.held_out.append(held_out)
 
     def flush(self) -> None:
@@ -110,8 +108,10 @@ class Survivors:
         import orjson
 
         begin, end = self._ends[number], self._ends[number + 1]
-        row = orjson.loads(os.pread(self._handle, end - begin, begin))
-        return Survivor(*row[:5], self._parts[row[5]], TextPlace(*row[6:]))
+        identity, source, metadata, bytes_read, size, part, *place = orjson.loads(
+            os.pread(self._handle, end - begin, begin)
+        )
+        return Survivor(identity, source, metadata, bytes_read, size, self._parts[part], TextPlace(*place))
 
     def __iter__(self) -> Iterator[Survivor]:
         return (self.read(number) for number in range(len(self)))

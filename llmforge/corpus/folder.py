@@ -39,7 +39,10 @@ class StoredDocument:
         """What `document_line` makes of the document."""
         import orjson
 
-        start, middle = (orjson.dumps({"id": self.id}), orjson.dumps({"source": self.source, "metadata": self.metadata}))
+        start, middle = (
+            orjson.dumps({"id": self.id}),
+            orjson.dumps({"source": self.source, "metadata": self.metadata}),
+        )
         return b"".join((start[:-1], b',"text":', self.text, b",", middle[1:], b"\n"))
 
     def document(self) -> Document:
@@ -60,11 +63,11 @@ class _Shard(Protocol):
 class _JsonShard:
     """One zstd file of JSON lines, with a checksum over each frame."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, level: int) -> None:
         import zstandard
 
         self._raw = path.open("xb")
-        compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True)
+        compressor = zstandard.ZstdCompressor(level=level, write_checksum=True)
         self._out = compressor.stream_writer(self._raw)
         self._frame_end = zstandard.FLUSH_FRAME
 
@@ -86,13 +89,13 @@ class _JsonShard:
 class _ParquetShard:
     """One Parquet file of four text columns; `metadata` is JSON."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, level: int) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         self._arrow = pa
         self._schema = pa.schema([(name, pa.large_string()) for name in ("id", "text", "source", "metadata")])
-        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd", compression_level=level)
         self._rows: list[tuple[str, str, str, str]] = []
         self._bytes = 0
 
@@ -135,13 +138,16 @@ def document_line(document: Document) -> bytes:
 class CorpusWriter:
     """Writes documents into `folder`, which exists and is empty; a new shard every `shard_bytes` of rows.
 
-    `documents` and `text_bytes` count what was written, by split. Usable as a context manager.
+    `level` is zstd's. `documents` and `text_bytes` count what was written, by split. Usable as a context manager.
     """
 
-    def __init__(self, folder: Path, shard_bytes: int, format: CorpusFormat = "jsonl.zst") -> None:
+    def __init__(
+        self, folder: Path, shard_bytes: int, format: CorpusFormat = "jsonl.zst", level: int = ZSTD_LEVEL
+    ) -> None:
         self._folder = Path(folder)
         self._shard_bytes = shard_bytes
         self._format = format
+        self._level = level
         self._open: dict[str, _Shard] = {}
         self._filled: dict[str, int] = {}
         self._numbers: dict[str, int] = {}
@@ -168,7 +174,8 @@ class CorpusWriter:
     def _begin(self, split: Split) -> _Shard:
         number = self._numbers.get(split, 0)
         path = self._folder / f"{split}-{number:05d}.{self._format}"
-        shard: _Shard = _JsonShard(path) if self._format == "jsonl.zst" else _ParquetShard(path)
+        kind = _JsonShard if self._format == "jsonl.zst" else _ParquetShard
+        shard: _Shard = kind(path, self._level)
         self._numbers[split] = number + 1
         self._filled[split] = 0
         self._open[split] = shard

@@ -56,7 +56,7 @@ def run(config: CleanConfig, console: Console, merge: bool = False) -> dict[str,
     started = time.monotonic()
     with StopSignals() as stop, RunFolder.open(config.output_dir, "clean", config.model_dump(mode="json")) as run:
         temporary, scratch = run.temporary("corpus"), run.temporary("survivors")
-        places = Places(temporary, scratch, config.output.format, config.output.shard_bytes)
+        places = Places(temporary, scratch, **config.output.model_dump())
         try:
             with console.progress("clean", size, "B") as bar:
                 ledger = _make(config, run, places, bar, _Call(console, stop, merge, num_workers(config, size)))
@@ -84,7 +84,7 @@ def _make(config: CleanConfig, run: RunFolder, places: Places, bar: Bar, call: _
 
     def measured() -> Iterator[Arrived]:
         documents = 0
-        for part in make_parts(_noted(stretches, used, merge), settings, call.workers):
+        for part in make_parts(_noted(stretches, used, merge), settings, call.workers, config.keep_parts):
             used.add(part.path)
             entries = part.entries()
             yield part.source, part.path, entries

@@ -131,11 +131,11 @@ def try_sample(config: CleanConfig, count: int, console: Console) -> dict[str, o
         with RunFolder.open(Path(name) / "run", "clean", config.model_dump(mode="json")) as run_folder:
             classify = trained(config.classify, run_folder, console, stop.check)
         settings = chain_settings(config, classify, console.say, make_key=False)
-        places = Places(folders[0], folders[1], config.output.format, config.output.shard_bytes)
+        places = Places(folders[0], folders[1], **config.output.model_dump())
         stretches = plan_stretches(config.sources, settings.measured(), folders[2], console.detail)
         pieces = islice(_singly(stretches), 0, None, stride)
         with open_run(settings, config.split, places, bad.add, stop.check) as work:
-            work.read(_first(count, pieces, PieceCleaner(settings)), console.detail)
+            work.read(_first(count, pieces, PieceCleaner(settings, pack=False)), console.detail)
             work.finish()
         ledger = work.ledger
     ledger.check()

@@ -7,8 +7,9 @@
     <corpus>/dedup/ids.npy          (bytes,) uint8: the ids in UTF-8, one after the other
     <corpus>/dedup/id_ends.npy      (documents,) uint64: where each id ends
 
-All files but the signatures, which are read row by row, are mapped; none is loaded. The texts stay in the corpus's shards: of the documents that may be the same as a
-new one they are read once, in one pass over the shards, and checked by their key.
+All files are mapped, but the signatures, which are read row by row; none is loaded. The texts stay in the corpus's
+shards: of the documents that may be the same as a new one they are read once, in one pass over the shards, and checked
+by their key.
 """
 
 from __future__ import annotations
