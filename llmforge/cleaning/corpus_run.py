@@ -132,8 +132,7 @@ class CorpusRun:
         documents.flush()
         with earlier_corpora(self.settings.dedup, self.places.scratch) as earlier:
             found = find_duplicates(documents, self.settings.dedup, earlier, self._text)
-        stays = np.ones(len(documents), dtype=bool)
-        stays[list(found.copies)] = False
+        stays = found.stays
         cut = {number: partial(self._left, number, one) for number, one in found.repeated.items() if one.cut}
         for number, text in cut.items():
             documents.sizes[number] = num_bytes(text())
@@ -142,7 +141,7 @@ class CorpusRun:
             if stays[number]:
                 self._keep(number, document, plan, found.repeated[number] if number in cut else None)
             else:
-                self._drop_copy(document, found.copies[number])
+                self._drop_copy(document, found.copy(number))
             self.on_progress()
         if self.settings.dedup.index:
             index_corpus(self.places.corpus, documents, np.flatnonzero(stays), cut, self.settings.dedup)
