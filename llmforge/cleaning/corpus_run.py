@@ -8,27 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from llmforge.cleaning.decontaminate.match import Hit, by_item
 from llmforge.cleaning.dedup.keep import score_of
 from llmforge.cleaning.dedup.substring import Repeated, without
-from llmforge.cleaning.duplicates import REPEATED, earlier_corpora, find_duplicates, index_corpus
+from llmforge.cleaning.duplicates import REPEATED, Copy, earlier_corpora, find_duplicates, index_corpus
 from llmforge.cleaning.ledger import Ledger
 from llmforge.cleaning.parts import Entry, Measured
 from llmforge.cleaning.pii.match import Sealed
 from llmforge.cleaning.pipeline import ChainSettings, Judge, num_bytes, signature_width
 from llmforge.cleaning.signal_store import SignalWriter
-from llmforge.cleaning.splits import SplitSettings, choose_splits
-from llmforge.cleaning.survivors import Survivors
+from llmforge.cleaning.splits import SplitPlan, SplitSettings, choose_splits, is_held_out
+from llmforge.cleaning.survivors import Survivor, Survivors
 from llmforge.cleaning.verdict import Drop
 from llmforge.corpus.document import BadRow, Document
-from llmforge.corpus.folder import CorpusFormat, CorpusWriter, Split
+from llmforge.corpus.folder import CorpusFormat, CorpusWriter, StoredDocument
 from llmforge.corpus.row_documents import Arrivals
 from llmforge.corpus.source_config import SourceConfig
 from llmforge.corpus.sources import OnBad
+
+Arrived = tuple[SourceConfig, Path, list[Entry]]  # what was measured of a piece, and the part that its texts lie in
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Places:
     scratch: Path
     format: CorpusFormat
     shard_bytes: int
+    level: int
 
 
 @contextmanager
@@ -47,8 +51,8 @@ def open_run(
 ) -> Iterator[CorpusRun]:
     """A run that writes into `places`; its files are finished at the end of the `with`."""
     with (
-        Survivors(places.scratch, signature_width(settings)) as survivors,
-        CorpusWriter(places.corpus, places.shard_bytes, places.format) as writer,
+        Survivors(places.scratch, signature_width(settings), settings.dedup) as survivors,
+        CorpusWriter(places.corpus, places.shard_bytes, places.format, places.level) as writer,
         closing(SignalWriter(places.corpus)) as signals,
     ):
         yield CorpusRun(settings, split, places, writer, survivors, signals, Ledger(), on_bad, on_progress)
@@ -70,18 +74,18 @@ class CorpusRun:
     sealed: set[Sealed] = field(default_factory=set)  # the originals of the stand-ins
     hits: list[tuple[str, list[list[Any]]]] = field(default_factory=list)  # evaluation items by document
 
-    def read(self, pieces: Iterable[tuple[SourceConfig, list[Entry]]], say: Callable[[str], None]) -> None:
+    def read(self, pieces: Iterable[Arrived], say: Callable[[str], None]) -> None:
         """The first pass, over what was measured of the input's pieces in their order; `say` gets notes to the user."""
         judge = Judge(self.settings)
         arrivals: dict[str, Arrivals] = {}
-        for source, entries in pieces:
+        for source, part, entries in pieces:
             known = arrivals.setdefault(source.label, Arrivals(source))
             for entry in entries:
                 if isinstance(entry, tuple):
                     self._refuse(*entry)
                     continue
                 known.add(entry.document)
-                self._sort(entry, judge)
+                self._sort(entry, part, judge)
             self.on_progress()
         for known in arrivals.values():
             for note in known.notes():
@@ -91,9 +95,10 @@ class CorpusRun:
         """A row that is no document: counted and kept by its place among the dropped."""
         self.on_bad(row)
         self.ledger.add_read(source, row.size)
-        self._drop(Document(row.where, "", source, {}), row.size, [Drop("unreadable", "", row.reason)], {})
+        stored = StoredDocument(row.where, b'""', source, {}, 0)
+        self._drop(stored, row.size, [Drop("unreadable", "", row.reason)], {})
 
-    def _sort(self, entry: Measured, judge: Judge) -> None:
+    def _sort(self, entry: Measured, part: Path, judge: Judge) -> None:
         document, size = entry.document, entry.bytes_read
         self.ledger.add_read(document.source, size)
         self.ledger.add_changes(entry.removed, entry.replaced)
@@ -101,15 +106,16 @@ class CorpusRun:
         if entry.hits:
             self.hits.append((document.id, entry.hits))
         document.metadata.update(entry.facts)
-        is_empty = not document.text or document.text.isspace()
-        drops = [*judge.reasons(is_empty, entry.language, entry.signals), *entry.reasons]
+        drops = [*judge.reasons(entry.is_blank, entry.language, entry.signals), *entry.reasons]
         self.signals.add(entry, drops)
         if drops:
-            self._drop(document, size, drops, {})
+            text = self.survivors.texts.packed(part, entry.place)
+            stored = StoredDocument(document.id, text, document.source, document.metadata, entry.size)
+            self._drop(stored, size, drops, {})
             return
         if entry.replaced:
             document.metadata["anonymized"] = entry.replaced
-        self.survivors.add(entry, self._score(document))
+        self.survivors.add(entry, part, is_held_out(document.id, self.split), self._score(document))
 
     def _score(self, document: Document) -> float:
         dedup, classify = self.settings.dedup, self.settings.classify
@@ -118,58 +124,78 @@ class CorpusRun:
         own = document.metadata.get(f"{classify.label}_score") if classify is not None else None
         return score_of(document.metadata, own if isinstance(own, float) else None, dedup)
 
-    def finish(self) -> dict[int, Split]:
-        """The second pass: duplicates dropped, the others written; returns the split of each that stays."""
+    def finish(self) -> None:
+        """The second pass: duplicates dropped, the others written."""
+        import numpy as np
+
         documents = self.survivors
         documents.flush()
         with earlier_corpora(self.settings.dedup, self.places.scratch) as earlier:
             found = find_duplicates(documents, self.settings.dedup, earlier, self._text)
-        staying = [number for number in range(len(documents)) if number not in found.copies]
-        cut = {number: without(self._text(number), one.cut) for number, one in found.repeated.items() if one.cut}
-        sizes = list(documents.sizes)
+        stays = found.stays
+        cut = {number: partial(self._left, number, one) for number, one in found.repeated.items() if one.cut}
         for number, text in cut.items():
-            sizes[number] = num_bytes(text)
-        plan = choose_splits(documents.ids, sizes, staying, self.split)
+            documents.sizes[number] = num_bytes(text())
+        plan = choose_splits(documents.held_out, documents.sizes, np.flatnonzero(stays), self.split)
         for number, document in enumerate(documents):
-            size = documents.bytes_read[number]
-            copy = found.copies.get(number)
-            if copy is not None:
-                facts: dict[str, object] = {"kept": copy.kept, "similarity": round(copy.similarity, 4)}
-                self._drop(document, size, [Drop(copy.rule, "", copy.because)], facts)
-                continue
-            if number in cut:
-                self._cut(document, cut[number], found.repeated[number])
-            for split, part in plan.parts(number, document):
-                self.writer.write(split, part)
-            self.ledger.add_kept(document.source, size)
+            if stays[number]:
+                self._keep(number, document, plan, found.repeated[number] if number in cut else None)
+            else:
+                self._drop_copy(document, found.copy(number))
             self.on_progress()
         if self.settings.dedup.index:
-            index_corpus(self.places.corpus, documents, staying, cut, self.settings.dedup)
-        return plan.splits
+            index_corpus(self.places.corpus, documents, np.flatnonzero(stays), cut, self.settings.dedup)
+
+    def _keep(self, number: int, document: Survivor, plan: SplitPlan, repeated: Repeated | None) -> None:
+        text, size = self.survivors.packed_text(document), document.size
+        if repeated is not None:
+            text, size = self._cut(number, document, repeated), self.survivors.sizes[number]
+        stored = StoredDocument(document.id, text, document.source, document.metadata, size)
+        if number == plan.cut:
+            for split, part in plan.parts(stored.document()):
+                self.writer.write(split, part)
+        else:
+            self.writer.write_stored(plan.split(number), stored)
+        self.ledger.add_kept(document.source, document.bytes_read)
+
+    def _drop_copy(self, document: Survivor, copy: Copy) -> None:
+        text = self.survivors.packed_text(document)
+        stored = StoredDocument(document.id, text, document.source, document.metadata, document.size)
+        facts: dict[str, object] = {"kept": copy.kept, "similarity": round(copy.similarity, 4)}
+        self._drop(stored, document.bytes_read, [Drop(copy.rule, "", copy.because)], facts)
 
     def contamination(self) -> dict[str, object]:
         """For each evaluation item that was found, the documents that hold it and where."""
         found = by_item((document, [Hit(tuple(hit[0]), *hit[1:]) for hit in hits]) for document, hits in self.hits)
         return {"items": dict(sorted(found.items())), "documents": len(self.hits)}
 
-    def _cut(self, document: Document, text: str, repeated: Repeated) -> None:
-        self.ledger.add_changes({REPEATED: len(document.text) - len(text)}, {})
-        document.text = text
+    def _cut(self, number: int, document: Survivor, repeated: Repeated) -> bytes:
+        """Takes the repeated passages out, writes down which, and gives what is left as JSON."""
+        import orjson
+
+        text = self._left(number, repeated)
+        removed = sum(end - begin for begin, end in repeated.cut)
+        self.ledger.add_changes({REPEATED: removed}, {})
         document.metadata[REPEATED] = [
-            {"begin": one.begin, "end": one.end, "document": self.survivors.ids[one.earlier]}
+            {"begin": one.begin, "end": one.end, "document": self.survivors.id(one.earlier)}
             for one in repeated.passages
         ]
+        return orjson.dumps(text)
+
+    def _left(self, number: int, repeated: Repeated) -> str:
+        """A document's text without its repeated passages."""
+        return without(self.survivors.text(number), repeated.cut)
 
     def _text(self, number: int) -> str:
         self.on_progress()
-        return self.survivors.read(number).text
+        return self.survivors.text(number)
 
-    def _drop(self, document: Document, size: int, drops: list[Drop], facts: Mapping[str, object]) -> None:
+    def _drop(self, document: StoredDocument, size: int, drops: list[Drop], facts: Mapping[str, object]) -> None:
         first = drops[0]
         detail = f"{first.threshold}: {first.because}" if first.threshold else first.because
         told: dict[str, object] = {"reason": first.rule, "detail": detail, **facts}
         if len(drops) > 1:
             told["further_reasons"] = [f"{drop.name}: {drop.because}" for drop in drops[1:]]
         own = {f"{key}_" if key in told else key: value for key, value in document.metadata.items()}
-        self.writer.write("dropped", Document(document.id, document.text, document.source, {**own, **told}))
-        self.ledger.add_dropped(drops, document.id, document.text, size)
+        self.writer.write_stored("dropped", replace(document, metadata={**own, **told}))
+        self.ledger.add_dropped(drops, document.id, lambda: document.document().text, size)

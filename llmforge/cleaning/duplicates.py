@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmforge.cleaning.dedup.index import EarlierCorpora, open_index, write_index
 from llmforge.cleaning.dedup.keep import preference
+from llmforge.cleaning.dedup.near import NearDuplicate
 from llmforge.cleaning.dedup.settings import DedupSettings
 from llmforge.cleaning.dedup.substring import Repeated
+from llmforge.cleaning.pipeline import num_bytes
 from llmforge.cleaning.survivors import Survivors
 
 EXACT, NEAR, REPEATED = "exact_duplicate", "near_duplicate", "repeated_passages"
+_RULES = ("", EXACT, NEAR, REPEATED)
 Read = Callable[[int], str]
+Changed = Mapping[int, Callable[[], str]]
+_BLOCK_ROWS = 1 << 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +41,33 @@ class Copy:
         return f"{self.similarity:.1%} of its words stand in earlier documents, such as {self.kept}"
 
 
-@dataclass(slots=True)
 class Duplicates:
-    """By document number: the copies to drop, and the passages to cut out of those that stay."""
+    """What was found: `copy` tells of a document that goes, in 17 bytes each; `repeated` holds the passages to cut out
+    of those that stay, by number.
+    """
 
-    copies: dict[int, Copy] = field(default_factory=dict)
-    repeated: dict[int, Repeated] = field(default_factory=dict)
+    def __init__(self, count: int, names: _Names) -> None:
+        import numpy as np
+
+        self._names = names
+        self._kept = np.arange(count, dtype=np.int64)
+        self._similarities = np.zeros(count)
+        self._rules = np.zeros(count, dtype=np.uint8)  # places in _RULES
+        self.repeated: dict[int, Repeated] = {}
+
+    def add(self, number: int, kept: int, similarity: float, rule: str) -> None:
+        """A document goes, and `kept` stands for it."""
+        self._kept[number], self._similarities[number], self._rules[number] = kept, similarity, _RULES.index(rule)
+
+    @property
+    def stays(self) -> Any:
+        """(documents,) the mask of those that stay."""
+        return self._rules == 0
+
+    def copy(self, number: int) -> Copy:
+        """Why a document goes."""
+        kept = self._names.of(int(self._kept[number]))
+        return Copy(kept, float(self._similarities[number]), _RULES[self._rules[number]])
 
 
 @contextmanager
@@ -62,23 +88,30 @@ def find_duplicates(
     A copy names the document that stays in the end: an exact copy of one that goes as nearly the same as a third names
     that third.
     """
-    found = Duplicates()
+    found = Duplicates(len(documents), _Names(documents, earlier))
     if not len(documents):
         return found
-    ranks = preference(settings, documents.sizes, documents.sources, documents.scores)
-    names = _Names(documents, earlier)
+    sources = map(documents.source, range(len(documents)))
+    ranks = preference(settings, documents.sizes, sources, documents.scores)
     kept = _exact(documents, settings, earlier, ranks)
     near = _near(documents, settings, earlier, ranks, kept, read)
-    for number in range(len(documents)):
-        if kept is not None and kept[number] != number:
-            stays = int(kept[number])
-            final, similarity = near.get(stays, (stays, 1.0))
-            found.copies[number] = Copy(names.of(final), similarity, EXACT)
-        elif number in near:
-            found.copies[number] = Copy(names.of(near[number][0]), near[number][1], NEAR)
+    for number, match in near.items():
+        found.add(number, match.kept, match.similarity, NEAR)
+    for number in _copies(kept):
+        stays = int(kept[number])
+        last = near.get(stays)
+        found.add(number, last.kept if last else stays, last.similarity if last else 1.0, EXACT)
     if settings.substring is not None:
         _passages(documents, settings, found, read)
     return found
+
+
+def _copies(kept: Any) -> Iterator[int]:
+    """The numbers of exact copies."""
+    import numpy as np
+
+    if kept is not None:
+        yield from np.flatnonzero(kept != np.arange(len(kept))).tolist()
 
 
 class _Names:
@@ -90,7 +123,7 @@ class _Names:
     def of(self, number: int) -> str:
         count = len(self._documents)
         if number < count:
-            return self._documents.ids[number]
+            return self._documents.id(number)
         assert self._earlier is not None, "greater numbers are those of earlier corpora"
         return self._earlier.id(number - count)
 
@@ -105,8 +138,8 @@ def _exact(documents: Survivors, settings: DedupSettings, earlier: EarlierCorpor
 
 def _near(
     documents: Survivors, settings: DedupSettings, earlier: EarlierCorpora | None, ranks: Any, kept: Any, read: Read
-) -> dict[int, tuple[int, float]]:
-    """number -> (the one that stays, similarity), among the documents that are no exact copies."""
+) -> Mapping[int, NearDuplicate]:
+    """The near duplicates among the documents that are no exact copies."""
     import numpy as np
 
     from llmforge.cleaning.dedup.near import find_near_duplicates
@@ -114,45 +147,54 @@ def _near(
     if settings.near is None:
         return {}
     staying = None if kept is None else kept == np.arange(len(documents))
-    same = find_near_duplicates(documents.signatures(), ranks, read, settings.near, earlier, staying)
-    return {number: (match.kept, match.similarity) for number, match in same.items()}
+    return find_near_duplicates(documents.signatures(), ranks, read, settings.near, earlier, staying)
 
 
 def _passages(documents: Survivors, settings: DedupSettings, found: Duplicates, read: Read) -> None:
-    import numpy as np
-
     from llmforge.cleaning.dedup.substring import find_repeated_passages
 
-    assert settings.substring is not None
-    staying = np.ones(len(documents), dtype=bool)
-    staying[list(found.copies)] = False
-    repeated = find_repeated_passages(documents.anchors(), documents.num_anchors, staying, read, settings.substring)
+    assert settings.substring is not None and documents.num_anchors is not None
+    anchors, counts = documents.anchors(), documents.num_anchors
+    repeated = find_repeated_passages(anchors, counts, found.stays, read, settings.substring)
     for number, passages in repeated.items():
         if passages.drop:
-            earlier = documents.ids[passages.passages[0].earlier]
-            found.copies[number] = Copy(earlier, 1 - passages.own_share, REPEATED)
+            found.add(number, passages.passages[0].earlier, 1 - passages.own_share, REPEATED)
         else:
             found.repeated[number] = passages
 
 
-def index_corpus(
-    corpus: Path, documents: Survivors, staying: Sequence[int], changed: dict[int, str], settings: DedupSettings
-) -> None:
-    """Leaves the index of the documents that stay; `changed` are the texts that passages were cut out of."""
+def index_corpus(corpus: Path, documents: Survivors, staying: Any, changed: Changed, settings: DedupSettings) -> None:
+    """Leaves the index of the documents that stay, numbers in order; `changed` are those that passages were cut out of,
+    each with what gives its text.
+    """
     import numpy as np
 
     from llmforge.cleaning.dedup.exact import exact_key
+
+    keys = documents.exact_keys()[staying]
+    sizes = np.asarray(documents.sizes, dtype=np.uint64)[staying]
+    for number, text in changed.items():
+        at = int(np.searchsorted(staying, number))
+        sizes[at] = num_bytes(text())
+        keys[at] = np.frombuffer(exact_key(text()), dtype=np.uint8)
+    ids = (documents.id(number) for number in staying.tolist())
+    write_index(corpus, ids, keys, _signature_blocks(documents, staying, changed, settings), sizes, settings.near)
+
+
+def _signature_blocks(documents: Survivors, staying: Any, changed: Changed, settings: DedupSettings) -> Iterator[Any]:
+    """The signatures of the documents that stay, some thousands at a time."""
+    import numpy as np
+
     from llmforge.cleaning.dedup.near import signatures
 
-    chosen = np.asarray(staying, dtype=np.int64)
-    place = {number: at for at, number in enumerate(staying) if number in changed}
-    keys = documents.exact_keys()[chosen]
-    sizes = np.asarray(documents.sizes, dtype=np.uint64)[chosen]
-    rows = documents.signatures()[chosen] if settings.near is not None else None
-    for number, at in place.items():
-        text = changed[number]
-        sizes[at] = len(text.encode("utf-8", "surrogatepass"))
-        keys[at] = np.frombuffer(exact_key(text), dtype=np.uint8)
-        if rows is not None and settings.near is not None:
-            rows[at] = signatures([text], settings.near)[0]
-    write_index(corpus, [documents.ids[number] for number in staying], keys, rows, sizes.tolist(), settings.near)
+    if settings.near is None:
+        return
+    stored = documents.signatures()
+    for first in range(0, len(documents), _BLOCK_ROWS):
+        begin, end = np.searchsorted(staying, (first, first + _BLOCK_ROWS)).tolist()
+        numbers = staying[begin:end]
+        rows = stored[first : first + _BLOCK_ROWS][numbers - first]
+        for at, number in enumerate(numbers.tolist() if changed else ()):
+            if number in changed:
+                rows[at] = signatures([changed[number]()], settings.near)[0]
+        yield rows

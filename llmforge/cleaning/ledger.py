@@ -7,7 +7,7 @@ could not be read, the row's own bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llmforge.cleaning.verdict import Drop
@@ -69,8 +69,11 @@ class Ledger:
         self.kept.add(size)
         self._source(source, "kept").add(size)
 
-    def add_dropped(self, drops: Sequence[Drop], document_id: str, excerpt: str, size: int) -> None:
-        """A document goes for these reasons, of which the first decides; each threshold stands once."""
+    def add_dropped(self, drops: Sequence[Drop], document_id: str, text: Callable[[], str], size: int) -> None:
+        """A document goes for these reasons, of which the first decides; each threshold stands once.
+
+        `text` gives its text, of which an example shows the beginning.
+        """
         first = drops[0]
         self.dropped.setdefault(first.rule, Count()).add(size)
         names = list(dict.fromkeys(drop.name for drop in drops))
@@ -81,7 +84,7 @@ class Ledger:
             self._reason(first.name, "only").add(size)
         examples = self.examples.setdefault(first.name, [])
         if len(examples) < MAX_EXAMPLES:
-            shown = " ".join(excerpt[: 2 * EXCERPT_CHARACTERS].split())[:EXCERPT_CHARACTERS]
+            shown = " ".join(text()[: 2 * EXCERPT_CHARACTERS].split())[:EXCERPT_CHARACTERS]
             examples.append({"id": document_id, "because": first.because, "text": shown})
 
     def add_changes(self, removed: Mapping[str, int], replaced: Mapping[str, int]) -> None:

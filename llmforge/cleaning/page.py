@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llmforge.cleaning.sweep import Sweep, Threshold
 from llmforge.report import html
-from llmforge.report.charts import histogram
+from llmforge.report.charts import histogram, number
 from llmforge.report.page import share
 
 _BINS = 48
@@ -49,12 +50,13 @@ def _reasons(ledger: Mapping[str, Any]) -> str:
         numbers = [f"{ways[way]['documents']:,}" for way in ("first", "any", "only")]
         sizes = [f"{ways[way]['bytes'] / 1e6:,.2f}" for way in ("first", "any", "only")]
         rows.append([name, *numbers, share(ways["first"]["documents"], whole), *sizes])
-    header = ["", "first", "any", "only", "share (first)", "MB first", "MB any", "MB only"]
+    header = ["reason", "first", "any", "only", "share (first)", "MB first", "MB any", "MB only"]
     return html.table(rows, header, right=range(1, 8))
 
 
 def _examples(ledger: Mapping[str, Any]) -> Iterator[str]:
-    for name, examples in ledger["examples"].items():
+    for name in ledger["reasons"]:  # the largest first
+        examples = ledger["examples"].get(name, ())
         told = [(f"{example['id']}: {example['because']}", example["text"]) for example in examples]
         yield html.folded(f"{name} ({len(told)})", told)
 
@@ -76,7 +78,7 @@ def _sources(ledger: Mapping[str, Any]) -> str:
         sizes = [f"{count['bytes'] / 1e6:,.2f}" for count in (read, kept)]
         numbers = [f"{read['documents']:,}", f"{kept['documents']:,}", share(kept["documents"], read["documents"])]
         rows.append([source, *numbers, *sizes])
-    return html.table(rows, ["", "read", "kept", "share", "MB read", "MB kept"], right=range(1, 6))
+    return html.table(rows, ["source", "read", "kept", "share", "MB read", "MB kept"], right=range(1, 6))
 
 
 def _signals(sweep: Sweep) -> Iterator[str]:
@@ -94,13 +96,14 @@ def _signal(sweep: Sweep, threshold: Threshold) -> str:
     values = sweep.values(threshold.name)
     values = values[np.isfinite(values)]
     if not len(values):
-        return html.titled(key, html.paragraph("no document was measured"))
+        return html.captioned(key, html.paragraph("no document was measured"))
     low, high = (float(bound) for bound in np.quantile(values, (_TAIL, 1 - _TAIL)))
     low, high = min(low, value), max(high, value)
     if high <= low:
         low, high = low - 0.5, high + 0.5
     counts, edges = np.histogram(np.clip(values, low, high), bins=_BINS, range=(low, high))
-    chart = histogram(edges.tolist(), counts.tolist(), value, f"{value:g}")
-    tried = sorted({0.5 * value, value, 2 * value}) if value else [0.0]
-    told = [f"{row.failing:,} at {row.value:g}" for row in sweep.at(threshold.name, tried)]
-    return html.titled(key, chart, html.paragraph("fail: " + ", ".join(told)))
+    chart = histogram(edges.tolist(), counts.tolist(), value, number(value))
+    most = 1.0 if key.endswith("_ratio") else math.inf
+    tried = sorted({0.5 * value, value, min(2 * value, max(value, most))}) if value else [0.0]
+    told = [f"{row.failing:,} at {number(row.value)}" for row in sweep.at(threshold.name, tried)]
+    return html.captioned(key, chart, html.paragraph("fail: " + ", ".join(told)))

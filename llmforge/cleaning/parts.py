@@ -1,23 +1,28 @@
 """What was measured of a piece of the input, in one file: a killed run goes on behind the last one, and a run with
 other thresholds measures nothing again.
 
-    {"version": 1, "rows": 2, "signals": ["num_words", ...], "sizes": [rows' bytes, keys', signatures', anchors']}\\n
-    [id, text, source, metadata, bytes read, language, signals, removed, replaced, reasons, sealed, facts, hits,
-     number and bytes of anchors]\\n  (a row each)
+    XXH3 of all that follows, as 32 hexadecimal digits\\n
+    {"version": 2, "rows": 2, "signals": ["num_words", ...], "sizes": [bytes of rows, keys, signatures, anchors],
+     "frames": [bytes of each frame of texts]}\\n
+    rows, packed: [id, source, metadata, bytes read, bytes, is blank, frame, begin and end in it, language, signals,
+     removed, replaced, reasons, sealed, facts, hits, number and bytes of anchors]\\n  (a row each)
     exact keys: 16 bytes a document; signatures: uint32, row by row; anchors, one document behind the other
+    texts, in frames of about 128 KB: each a JSON string, one behind the other
 
-A row that is no document is [place, null, source, reason, bytes]. The file is compressed by zstd, which has its own
-checksum; it is written under another name first, and one that cannot be read is made again.
+A row that is no document is [null, source, place, reason, bytes]. Texts lie apart, as JSON: the process that judges
+reads the rows alone, and what stays is copied to the corpus without being parsed again. Rows are packed by zstd, and
+so are frames in parts that are to be kept; a frame that begins with a quote is not. The file is written under another
+name first, and one that cannot be read, or was changed, is made again.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from llmforge.cleaning.pii.match import Sealed
 from llmforge.cleaning.verdict import Drop
@@ -25,17 +30,35 @@ from llmforge.corpus.document import BadRow, Document
 from llmforge.runtime.files import disk_errors
 
 SUFFIX = ".part"
+FRAME_BYTES = 128 << 10
 _LEVEL = 1
-_VERSION = 1
+_VERSION = 2
+_DIGEST = 33  # characters of the first line
 _BLOBS = ("exact_key", "signature", "anchors")
+
+
+class TextPlace(NamedTuple):
+    """Where a text lies in its part: `begin` and `size` of the frame, `first` and `last` of its JSON string in that
+    when it is unpacked.
+    """
+
+    begin: int
+    size: int
+    first: int
+    last: int
 
 
 @dataclass(slots=True)
 class Measured:
-    """A document with all that the chain found; `document.text` is the text as it would be written."""
+    """A document with all that the chain found; `document.text` is the text as it would be written.
+
+    As it is read from a part the document has no text: that lies at `place`.
+    """
 
     document: Document
     bytes_read: int
+    size: int = 0  # UTF-8 bytes of the text as it would be written
+    is_blank: bool = False
     exact_key: bytes = b""
     language: list[Any] | None = None
     signals: dict[str, float] | None = None
@@ -48,93 +71,127 @@ class Measured:
     signature: bytes = b""
     anchors: bytes = b""
     num_anchors: int = 0
+    place: TextPlace = TextPlace(0, 0, 0, 0)
 
 
 Entry = Measured | tuple[BadRow, str]  # a bad row comes with the name of its source
 
 
-def write_part(path: Path, entries: Sequence[Entry]) -> None:
-    """Writes the part at `path`.
+def write_part(path: Path, entries: Sequence[Entry], pack: bool) -> None:
+    """Writes the part at `path`, its texts packed or not.
 
     Raises:
         MachineError: the disk is full or cannot be written.
     """
     import orjson
+    import xxhash
     import zstandard
 
     measured = [entry for entry in entries if isinstance(entry, Measured)]
     columns = next((list(entry.signals) for entry in measured if entry.signals is not None), [])
-    rows = [_row(entry) for entry in entries]
-    blobs = [
-        b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows),
-        *(b"".join(getattr(entry, name) for entry in measured) for name in _BLOBS),
-    ]
+    packer = zstandard.ZstdCompressor(level=_LEVEL)
+    frames, places = _frames(measured, packer.compress if pack else bytes)
+    rest = iter(places)
+    rows = [_bad_row(*entry) if isinstance(entry, tuple) else _row(entry, next(rest)) for entry in entries]
+    lines = b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+    blobs = [packer.compress(lines), *(b"".join(getattr(entry, name) for entry in measured) for name in _BLOBS)]
     head = {"version": _VERSION, "rows": len(rows), "signals": columns, "sizes": [len(blob) for blob in blobs]}
-    data = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(
-        b"".join([orjson.dumps(head, option=orjson.OPT_APPEND_NEWLINE), *blobs])
-    )
+    head["frames"] = [len(frame) for frame in frames]
+    data = b"".join([orjson.dumps(head, option=orjson.OPT_APPEND_NEWLINE), *blobs, *frames])
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with disk_errors(path):
-            temporary.write_bytes(data)
+            with temporary.open("wb", buffering=0) as out:
+                out.write(xxhash.xxh3_128_hexdigest(data).encode() + b"\n")
+                out.write(data)
             temporary.rename(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def _row(entry: Entry) -> list[Any]:
-    if isinstance(entry, tuple):
-        row, source = entry
-        return [row.where, None, source, row.reason, row.size]
+def _frames(
+    measured: Sequence[Measured], packed: Callable[[bytes], bytes]
+) -> tuple[list[bytes], list[tuple[int, int, int]]]:
+    """The frames, and for each text the number of its frame, begin and end in it."""
+    import orjson
+
+    frames: list[bytes] = []
+    places: list[tuple[int, int, int]] = []
+    held: list[bytes] = []
+    size = 0
+    for entry in measured:
+        text = orjson.dumps(entry.document.text)
+        if held and size + len(text) > FRAME_BYTES:
+            frames.append(packed(b"".join(held)))
+            held, size = [], 0
+        places.append((len(frames), size, size + len(text)))
+        held.append(text)
+        size += len(text)
+    if held:
+        frames.append(packed(b"".join(held)))
+    return frames, places
+
+
+def _bad_row(row: BadRow, source: str) -> list[Any]:
+    return [None, source, row.where, row.reason, row.size]
+
+
+def _row(entry: Measured, place: tuple[int, int, int]) -> list[Any]:
     document = entry.document
     reasons = [[drop.rule, drop.threshold, drop.because] for drop in entry.reasons]
     signals = None if entry.signals is None else list(entry.signals.values())
     sealed = [list(original) for original in entry.sealed]
+    own = [document.id, document.source, document.metadata, entry.bytes_read, entry.size, entry.is_blank, *place]
     told = [entry.language, signals, entry.removed, entry.replaced, reasons, sealed, entry.facts, entry.hits]
-    sizes = [entry.num_anchors, len(entry.anchors)]
-    return [document.id, document.text, document.source, document.metadata, entry.bytes_read, *told, *sizes]
+    return [*own, *told, entry.num_anchors, len(entry.anchors)]
 
 
 def read_part(path: Path) -> list[Entry] | None:
-    """The entries of a part; None when there is none, or none that can be read whole."""
+    """The entries of a part, their texts left where they are; None when there is none, or it is not as written."""
     import orjson
+    import xxhash
     import zstandard
 
     try:
-        data = path.read_bytes()
+        whole = path.read_bytes()
     except OSError:
         return None
-    try:
-        size = zstandard.frame_content_size(data)
-        whole = zstandard.ZstdDecompressor().decompress(data, max_output_size=max(size, 1))
-        end = whole.index(b"\n") + 1
-        head = orjson.loads(whole[:end])
-        if head["version"] != _VERSION:
-            return None
-        ends = list(accumulate(head["sizes"], initial=end))
-        blobs = [whole[first:last] for first, last in zip(ends, ends[1:], strict=False)]
-        entries = list(_entries(head["signals"], *blobs))
-    except (zstandard.ZstdError, ValueError, KeyError, TypeError, IndexError):
+    data = memoryview(whole)
+    if xxhash.xxh3_128_hexdigest(data[_DIGEST:]).encode() + b"\n" != data[:_DIGEST]:
         return None
-    return entries if len(entries) == head["rows"] else None
+    end = whole.index(b"\n", _DIGEST) + 1
+    head = orjson.loads(data[_DIGEST:end])
+    if head["version"] != _VERSION:
+        return None
+    ends = list(accumulate(head["sizes"], initial=end))
+    packed, *blobs = (data[first:last] for first, last in zip(ends, ends[1:], strict=False))
+    size = zstandard.frame_content_size(packed)
+    lines = zstandard.ZstdDecompressor().decompress(packed, max_output_size=max(size, 1))
+    frames = list(zip(accumulate(head["frames"], initial=ends[-1]), head["frames"], strict=False))
+    return list(_entries(head["signals"], lines, frames, *map(bytes, blobs)))
 
 
-def _entries(columns: list[str], lines: bytes, keys: bytes, signatures: bytes, anchors: bytes) -> Iterator[Entry]:
+def _entries(
+    columns: list[str], lines: bytes, frames: list[tuple[int, int]], keys: bytes, signatures: bytes, anchors: bytes
+) -> Iterator[Entry]:
     import orjson
 
     rows = [orjson.loads(line) for line in lines.split(b"\n")[:-1]]
-    documents = sum(row[1] is not None for row in rows)
+    documents = sum(row[0] is not None for row in rows)
     width = len(signatures) // max(documents, 1)
-    number = place = 0
+    number = reached = 0
     for row in rows:
-        if row[1] is None:
-            yield BadRow(row[0], row[3], row[4]), row[2]
+        if row[0] is None:
+            yield BadRow(row[2], row[3], row[4]), row[1]
             continue
-        language, values, removed, replaced, reasons, sealed, facts, hits, num_anchors, size = row[5:]
+        identity, source, metadata, bytes_read, size, is_blank, frame, first, last, *told = row
+        language, values, removed, replaced, reasons, sealed, facts, hits, num_anchors, anchor_bytes = told
         yield Measured(
-            Document(*row[:4]),
-            row[4],
+            Document(identity, "", source, metadata),
+            bytes_read,
+            size,
+            is_blank,
             exact_key=keys[16 * number : 16 * (number + 1)],
             language=language,
             signals=None if values is None else dict(zip(columns, values, strict=True)),
@@ -145,8 +202,9 @@ def _entries(columns: list[str], lines: bytes, keys: bytes, signatures: bytes, a
             facts=facts,
             hits=hits,
             signature=signatures[width * number : width * (number + 1)],
-            anchors=anchors[place : place + size],
+            anchors=anchors[reached : reached + anchor_bytes],
             num_anchors=num_anchors,
+            place=TextPlace(frames[frame][0], frames[frame][1], first, last),
         )
         number += 1
-        place += size
+        reached += anchor_bytes

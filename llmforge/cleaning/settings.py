@@ -19,6 +19,7 @@ from llmforge.cleaning.rules.rule_sets import RuleSet
 from llmforge.cleaning.scale import ScaleSettings
 from llmforge.cleaning.splits import SplitSettings
 from llmforge.config.schema import Config
+from llmforge.corpus.folder import ZSTD_LEVEL
 from llmforge.corpus.source_config import SourceConfig
 
 
@@ -28,6 +29,9 @@ class OutputSettings(Config):
     format: Literal["jsonl.zst", "parquet"] = Field(default="jsonl.zst", description="of the shards")
     shard_bytes: int = Field(
         default=256 << 20, ge=1 << 10, le=1 << 40, description="rows of so many bytes go in one shard"
+    )
+    level: int = Field(
+        default=ZSTD_LEVEL, ge=1, le=19, description="of zstd: 1 writes fast, 19 takes the least space and far longer"
     )
 
 

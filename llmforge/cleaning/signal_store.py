@@ -7,6 +7,7 @@ of them, the deciding one first), removed and replaced (JSON: what each step cha
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,21 @@ from llmforge.errors import DamagedError, DataError
 from llmforge.runtime.files import disk_errors
 
 NAME = "signals.parquet"
-GROUP_ROWS = 50_000
+GROUP_ROWS = 1 << 14
 FIXED = ("id", "source", "bytes", "language", "language_score", "reasons", "removed", "replaced")
 
 
 class SignalWriter:
-    """Writes the file, a group of rows at a time; the signals' columns are those of the first group that has any."""
+    """Writes the file, a group of rows at a time; the signals' columns are those of the first group that has any.
+
+    Memory holds 8 bytes a signal and the other fields of one group.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
         self._rows: list[tuple[Any, ...]] = []
-        self._signals: list[dict[str, float] | None] = []
+        self._values = array("d")  # of the documents that were measured, one behind the other
+        self._measured = bytearray()  # 1 for each that was
         self._columns: list[str] | None = None
         self._file: Any = None
 
@@ -40,7 +45,11 @@ class SignalWriter:
         told = [orjson.dumps(what).decode() if what else "" for what in (entry.removed, entry.replaced)]
         document = entry.document
         self._rows.append((document.id, document.source, entry.bytes_read, language, score, names, *told))
-        self._signals.append(entry.signals)
+        self._measured.append(entry.signals is not None)
+        if entry.signals is not None:
+            if self._columns is None:
+                self._columns = list(entry.signals)
+            self._values.extend(entry.signals.values())
         if len(self._rows) >= GROUP_ROWS:
             self._flush()
 
@@ -48,21 +57,30 @@ class SignalWriter:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        if self._columns is None:
-            found = next((signals for signals in self._signals if signals is not None), None)
-            self._columns = list(found) if found is not None else []
         kinds = (pa.string(), pa.string(), pa.int64(), pa.string(), pa.float64(), pa.list_(pa.string()))
         fields = [*zip(FIXED, (*kinds, pa.string(), pa.string()), strict=True)]
-        schema = pa.schema([*fields, *((name, pa.float64()) for name in self._columns)])
-        values = [[row[place] for row in self._rows] for place in range(len(FIXED))]
-        for name in self._columns:
-            values.append([None if signals is None else signals[name] for signals in self._signals])
+        schema = pa.schema([*fields, *((name, pa.float64()) for name in self._columns or ())])
         with disk_errors(self._path):
             if self._file is None:
                 self._file = pq.ParquetWriter(self._path, schema, compression="zstd")
             if self._rows:
-                self._file.write_table(pa.table(values, schema=self._file.schema))
-        self._rows, self._signals = [], []
+                fixed = [[row[place] for row in self._rows] for place in range(len(FIXED))]
+                columns = [*fixed, *self._signals(len(self._file.schema) - len(FIXED))]
+                self._file.write_table(pa.table(columns, schema=self._file.schema))
+        self._rows, self._values, self._measured = [], array("d"), bytearray()
+
+    def _signals(self, width: int) -> Iterator[Any]:
+        """A column for each signal; null where a document was not measured."""
+        import numpy as np
+        import pyarrow as pa
+
+        if not width:
+            return
+        measured = np.frombuffer(self._measured, dtype=bool)
+        found = np.zeros((width, len(measured)))
+        found[:, measured] = np.frombuffer(self._values).reshape(-1, width).T
+        for column in found:
+            yield pa.array(column, mask=~measured)
 
     def close(self) -> None:
         """Writes the rest."""
@@ -101,6 +119,26 @@ class SignalStore:
 
         values = self._file.read(columns=[name]).column(0)
         return np.asarray(values.to_numpy(zero_copy_only=False))
+
+    def reasons(self) -> tuple[Any, dict[str, Any]]:
+        """How many reasons stand against each document, and for each reason the numbers of those it stands against."""
+        import numpy as np
+        import pyarrow.compute as pc
+
+        counts: list[Any] = []
+        places: dict[str, list[Any]] = {}
+        first = 0
+        for batch in self._file.iter_batches(batch_size=GROUP_ROWS, columns=["reasons"]):
+            column = batch.column(0)
+            counts.append(pc.list_value_length(column).to_numpy(zero_copy_only=False).astype(np.uint16))
+            names = column.flatten().dictionary_encode()
+            owners = pc.list_parent_indices(column).to_numpy(zero_copy_only=False) + first
+            indices = names.indices.to_numpy(zero_copy_only=False)
+            for index, name in enumerate(names.dictionary.to_pylist()):
+                places.setdefault(name, []).append(owners[indices == index].astype(np.uint32))
+            first += len(column)
+        whole = np.concatenate(counts) if counts else np.empty(0, dtype=np.uint16)
+        return whole, {name: np.concatenate(numbers) for name, numbers in places.items()}
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Every row as a dict, `signals` among its keys (None where nothing was measured)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import Field
 
@@ -29,34 +30,45 @@ class SplitSettings(Config):
 
 @dataclass(frozen=True, slots=True)
 class SplitPlan:
-    """The split of each document that stays, and the one of which the last `fraction` is held out, if any."""
+    """Which documents are held out (a 1 each), and the one of which the last `fraction` is, if any."""
 
-    splits: dict[int, Split]
+    held_out: bytearray
     cut: int | None
     fraction: float
 
-    def parts(self, number: int, document: Document) -> Iterator[tuple[Split, Document]]:
-        """The document under its split; the one to be cut as two, the second with "#valid" behind its id."""
-        end = _cut_at(document.text, self.fraction) if number == self.cut else len(document.text)
-        if end == len(document.text):
-            yield self.splits[number], document
-            return
+    def split(self, number: int) -> Split:
+        """The split of a document; of the one that is cut, that of its beginning."""
+        return "valid" if self.cut is None and self.held_out[number] else "train"
+
+    def parts(self, document: Document) -> Iterator[tuple[Split, Document]]:
+        """The document that is cut as two, the second with "#valid" behind its id; whole where there is no place."""
+        end = _cut_at(document.text, self.fraction)
         yield "train", Document(document.id, document.text[:end], document.source, document.metadata)
-        rest = document.text[end:].lstrip("\n")
-        yield "valid", Document(f"{document.id}#valid", rest, document.source, document.metadata)
+        if end < len(document.text):
+            rest = document.text[end:].lstrip("\n")
+            yield "valid", Document(f"{document.id}#valid", rest, document.source, document.metadata)
 
 
-def choose_splits(
-    ids: Sequence[str], sizes: Sequence[int], staying: Sequence[int], settings: SplitSettings
-) -> SplitPlan:
-    """The plan for the documents with the numbers `staying`; `ids` and `sizes` are those of all."""
+def is_held_out(document_id: str, settings: SplitSettings) -> bool:
+    """What a document's id says of its split."""
+    return is_valid(document_id, settings.valid_fraction)
+
+
+def choose_splits(held_out: bytearray, sizes: Sequence[int], staying: Any, settings: SplitSettings) -> SplitPlan:
+    """The plan for the documents with the numbers `staying`; `held_out` (of each id, 0 or 1) and `sizes` are of all."""
+    import numpy as np
+
     fraction = settings.valid_fraction
-    splits: dict[int, Split] = {number: "valid" if is_valid(ids[number], fraction) else "train" for number in staying}
-    if not staying or fraction == 0 or len(set(splits.values())) == 2:
-        return SplitPlan(splits, None, fraction)
-    longest = max(staying, key=lambda number: (sizes[number], -number))
-    cut = longest if sizes[longest] >= _MIN_CUT_BYTES else None
-    return SplitPlan(dict.fromkeys(staying, "train"), cut, fraction)
+    if not len(staying) or fraction == 0:
+        return SplitPlan(held_out, None, fraction)
+    chosen = int(np.count_nonzero(np.frombuffer(held_out, dtype=np.uint8)[staying]))
+    if 0 < chosen < len(staying):
+        return SplitPlan(held_out, None, fraction)
+    own = np.asarray(sizes, dtype=np.int64)[staying]
+    longest = int(own.argmax())
+    if own[longest] >= _MIN_CUT_BYTES:
+        return SplitPlan(held_out, int(staying[longest]), fraction)
+    return SplitPlan(bytearray(len(held_out)), None, fraction)
 
 
 def _cut_at(text: str, fraction: float) -> int:

@@ -70,17 +70,7 @@ class Sweep:
         self._store = store
         self.thresholds = thresholds_of(rules)
         self._bytes = store.column("bytes").astype(np.int64)
-        reasons = store.column("reasons")
-        self._num_reasons = np.fromiter((len(names) for names in reasons), dtype=np.int64, count=len(reasons))
-        self._having: dict[str, Any] = {}
-        places: dict[str, list[int]] = {}
-        for number, names in enumerate(reasons):
-            for name in names:
-                places.setdefault(str(name), []).append(number)
-        for name, numbers in places.items():
-            mask = np.zeros(len(reasons), dtype=bool)
-            mask[numbers] = True
-            self._having[name] = mask
+        self._num_reasons, self._having = store.reasons()
 
     def values(self, threshold: str) -> Any:
         """The signal that a threshold judges, for every document; NaN where none was measured."""
@@ -96,8 +86,9 @@ class Sweep:
 
         known = self._known(threshold)
         measured = self._store.column(known.signal)
-        own = self._having.get(threshold)
-        others = (self._num_reasons - (own if own is not None else 0)) > 0
+        own = np.zeros(len(self._num_reasons), dtype=bool)
+        own[self._having.get(threshold, ())] = True
+        others = self._num_reasons > own
         rows = []
         for value in values:
             failing = known.fails(measured, value)

@@ -31,9 +31,10 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 
 
 class PieceCleaner:
-    """Pieces to parts, by one chain."""
+    """Pieces to parts, by one chain; `pack` makes them small, which is for parts that are to be kept."""
 
-    def __init__(self, settings: ChainSettings) -> None:
+    def __init__(self, settings: ChainSettings, pack: bool) -> None:
+        self._pack = pack
         self._chain = Chain(settings)
         self._near, self._substring = settings.dedup.near, settings.dedup.substring
 
@@ -45,7 +46,7 @@ class PieceCleaner:
         entries: list[Entry] = [
             (row, piece.source.label) if isinstance(row, BadRow) else next(measured) for row in found
         ]
-        write_part(piece.path, entries)
+        write_part(piece.path, entries, self._pack)
 
     def _measured(self, documents: Sequence[Document]) -> Iterator[Measured]:
         from llmforge.cleaning.dedup.exact import exact_key
@@ -54,10 +55,13 @@ class PieceCleaner:
         seen = self._chain.examine_all([document.text for document in documents])
         traces = self._traces([one.text for one in seen])
         for document, size, one, (signature, anchors, count) in zip(documents, sizes, seen, traces, strict=True):
+            changed = one.text != document.text
             document.text = one.text
             yield Measured(
                 document,
                 size,
+                num_bytes(one.text) if changed else size,
+                not one.text or one.text.isspace(),
                 exact_key=exact_key(one.text),
                 language=list(one.language) if one.language is not None else None,
                 signals=one.signals,
@@ -93,18 +97,18 @@ class PieceCleaner:
             yield signature, found.tobytes(), len(found)
 
 
-_settings: ChainSettings | None = None  # of a worker process
+_settings: tuple[ChainSettings, bool] | None = None  # of a worker process: the chain's, and whether parts are packed
 _cleaner: PieceCleaner | None = None  # its chain, built at the first piece: there an error reaches the parent as it is
 
 
-def _start(settings: ChainSettings) -> None:
+def _start(settings: ChainSettings, pack: bool) -> None:
     global _settings
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # the parent decides when to stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for name in _THREAD_VARIABLES:
         os.environ.setdefault(name, "1")
-    _settings = settings
+    _settings = settings, pack
 
 
 def _end_with_parent() -> None:
@@ -121,7 +125,7 @@ def _work(piece: Piece) -> None:
     global _cleaner
     if _cleaner is None:
         assert _settings is not None, "the worker was started by _start"
-        _cleaner = PieceCleaner(_settings)
+        _cleaner = PieceCleaner(*_settings)
     _cleaner.make(piece)
 
 
@@ -135,7 +139,7 @@ class Made:
     _again: Callable[[], None]
 
     def entries(self) -> list[Entry]:
-        """What is in it; one that was broken since is made again.
+        """What is in it, texts left where they are; one that was broken since is made again.
 
         Raises:
             MachineError: the disk does not keep what is written.
@@ -149,13 +153,17 @@ class Made:
         return found
 
 
-def make_parts(stretches: Iterable[Stretch], settings: ChainSettings, workers: int) -> Iterator[Made]:
+def make_parts(
+    stretches: Iterable[Stretch], settings: ChainSettings, workers: int, pack: bool = True
+) -> Iterator[Made]:
     """The parts of the input in order, each when it is there; what lies there from an earlier run is not made again.
+
+    `pack` makes them small, which takes time and pays for parts that are kept.
 
     Raises:
         MachineError: a worker process was killed, most often for want of memory; or the disk is full.
     """
-    pool = _Pool(settings, workers)
+    pool = _Pool(settings, workers, pack)
     waiting: deque[_Waiting] = deque()
     try:
         for stretch in stretches:
@@ -216,8 +224,8 @@ class _Waiting:
 class _Pool:
     """Worker processes, started when the first piece has to be made; with one worker, this process."""
 
-    def __init__(self, settings: ChainSettings, workers: int) -> None:
-        self._settings, self._workers = settings, workers
+    def __init__(self, settings: ChainSettings, workers: int, pack: bool) -> None:
+        self._settings, self._workers, self._pack = settings, workers, pack
         self._pool: ProcessPoolExecutor | None = None
         self._cleaner: PieceCleaner | None = None
 
@@ -230,13 +238,13 @@ class _Pool:
             import multiprocessing
 
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._workers, context, _start, (self._settings,))
+            self._pool = ProcessPoolExecutor(self._workers, context, _start, (self._settings, self._pack))
         return self._pool.submit(_work, piece)
 
     def here(self, piece: Piece) -> None:
         """The work in this process."""
         if self._cleaner is None:
-            self._cleaner = PieceCleaner(self._settings)
+            self._cleaner = PieceCleaner(self._settings, self._pack)
         self._cleaner.make(piece)
 
     def close(self) -> None:

@@ -8,7 +8,8 @@ Dropped documents carry metadata "reason". The manifest beside them is written b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -24,8 +25,37 @@ ZSTD_LEVEL = 3
 PARQUET_GROUP_BYTES = 16 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """A document whose text is JSON already (quotes included), and that text's UTF-8 bytes: written without a parse."""
+
+    id: str
+    text: bytes
+    source: str
+    metadata: dict[str, object]
+    text_bytes: int
+
+    def line(self) -> bytes:
+        """What `document_line` makes of the document."""
+        import orjson
+
+        start, middle = (
+            orjson.dumps({"id": self.id}),
+            orjson.dumps({"source": self.source, "metadata": self.metadata}),
+        )
+        return b"".join((start[:-1], b',"text":', self.text, b",", middle[1:], b"\n"))
+
+    def document(self) -> Document:
+        """The same with its text decoded."""
+        import orjson
+
+        return Document(self.id, orjson.loads(self.text), self.source, self.metadata)
+
+
 class _Shard(Protocol):
     def add(self, document: Document) -> int: ...
+
+    def add_stored(self, document: StoredDocument) -> int: ...
 
     def close(self) -> None: ...
 
@@ -33,16 +63,21 @@ class _Shard(Protocol):
 class _JsonShard:
     """One zstd file of JSON lines, with a checksum over each frame."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, level: int) -> None:
         import zstandard
 
         self._raw = path.open("xb")
-        compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True)
+        compressor = zstandard.ZstdCompressor(level=level, write_checksum=True)
         self._out = compressor.stream_writer(self._raw)
         self._frame_end = zstandard.FLUSH_FRAME
 
     def add(self, document: Document) -> int:
-        line = document_line(document)
+        return self._write(document_line(document))
+
+    def add_stored(self, document: StoredDocument) -> int:
+        return self._write(document.line())
+
+    def _write(self, line: bytes) -> int:
         self._out.write(line)
         return len(line)
 
@@ -54,13 +89,13 @@ class _JsonShard:
 class _ParquetShard:
     """One Parquet file of four text columns; `metadata` is JSON."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, level: int) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         self._arrow = pa
         self._schema = pa.schema([(name, pa.large_string()) for name in ("id", "text", "source", "metadata")])
-        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd", compression_level=level)
         self._rows: list[tuple[str, str, str, str]] = []
         self._bytes = 0
 
@@ -74,6 +109,9 @@ class _ParquetShard:
         if self._bytes >= PARQUET_GROUP_BYTES:
             self._flush()
         return size
+
+    def add_stored(self, document: StoredDocument) -> int:
+        return self.add(document.document())
 
     def _flush(self) -> None:
         if self._rows:
@@ -100,13 +138,16 @@ def document_line(document: Document) -> bytes:
 class CorpusWriter:
     """Writes documents into `folder`, which exists and is empty; a new shard every `shard_bytes` of rows.
 
-    `documents` and `text_bytes` count what was written, by split. Usable as a context manager.
+    `level` is zstd's. `documents` and `text_bytes` count what was written, by split. Usable as a context manager.
     """
 
-    def __init__(self, folder: Path, shard_bytes: int, format: CorpusFormat = "jsonl.zst") -> None:
+    def __init__(
+        self, folder: Path, shard_bytes: int, format: CorpusFormat = "jsonl.zst", level: int = ZSTD_LEVEL
+    ) -> None:
         self._folder = Path(folder)
         self._shard_bytes = shard_bytes
         self._format = format
+        self._level = level
         self._open: dict[str, _Shard] = {}
         self._filled: dict[str, int] = {}
         self._numbers: dict[str, int] = {}
@@ -115,18 +156,26 @@ class CorpusWriter:
 
     def write(self, split: Split, document: Document) -> None:
         """Append one document to the split's current shard."""
+        self._count(split, len(document.text.encode()), lambda shard: shard.add(document))
+
+    def write_stored(self, split: Split, document: StoredDocument) -> None:
+        """The same for a document that is JSON already; the shards have the same bytes."""
+        self._count(split, document.text_bytes, lambda shard: shard.add_stored(document))
+
+    def _count(self, split: Split, text_bytes: int, add: Callable[[_Shard], int]) -> None:
         with disk_errors(self._folder):
             shard = self._open.get(split) or self._begin(split)
-            self._filled[split] += shard.add(document)
+            self._filled[split] += add(shard)
             if self._filled[split] >= self._shard_bytes:
                 self._open.pop(split).close()
         self.documents[split] += 1
-        self.text_bytes[split] += len(document.text.encode())
+        self.text_bytes[split] += text_bytes
 
     def _begin(self, split: Split) -> _Shard:
         number = self._numbers.get(split, 0)
         path = self._folder / f"{split}-{number:05d}.{self._format}"
-        shard: _Shard = _JsonShard(path) if self._format == "jsonl.zst" else _ParquetShard(path)
+        kind = _JsonShard if self._format == "jsonl.zst" else _ParquetShard
+        shard: _Shard = kind(path, self._level)
         self._numbers[split] = number + 1
         self._filled[split] = 0
         self._open[split] = shard

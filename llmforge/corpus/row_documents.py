@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePosixPath
@@ -62,24 +63,53 @@ class RowDocuments:
 class UniqueIds:
     """Own ids that come again get "~2", "~3" ...: applied to all documents of a source in their order.
 
-    Holds the ids seen so far as 64-bit hashes.
+    Holds the ids seen so far as 64-bit hashes in one table of open addresses: 12 to 24 bytes an id.
     """
 
     def __init__(self) -> None:
-        self._seen: set[bytes] = set()
+        self._table = array("Q", bytes(8 << 10))  # 0: a free place
+        self._count = 0
         self.renamed = 0
 
     def rename(self, document: Document) -> None:
         """Gives the document an id that none before it has."""
         wanted = unique = document.id
         copies = 1
-        while (mark := hashlib.blake2b(unique.encode("utf-8", "replace"), digest_size=8).digest()) in self._seen:
+        while not self._take(unique):
             copies += 1
             unique = f"{wanted}~{copies}"
-        self._seen.add(mark)
         if copies > 1:
             document.id = unique
             self.renamed += 1
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the table takes."""
+        return len(self._table) * self._table.itemsize
+
+    def _take(self, name: str) -> bool:
+        """Marks an id as seen; False when it was."""
+        digest = hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8).digest()
+        mark = int.from_bytes(digest, "little") or 1
+        place = self._place(mark)
+        if self._table[place]:
+            return False
+        self._table[place] = mark
+        self._count += 1
+        if 3 * self._count > 2 * len(self._table):
+            held = self._table
+            self._table = array("Q", bytes(16 * len(held)))
+            for old in filter(None, held):
+                self._table[self._place(old)] = old
+        return True
+
+    def _place(self, mark: int) -> int:
+        """Where a mark stands in the table, or is to stand."""
+        last = len(self._table) - 1
+        place = mark & last
+        while self._table[place] not in (0, mark):
+            place = (place + 1) & last
+        return place
 
 
 class Arrivals:

@@ -26,16 +26,23 @@ def histogram(edges: Sequence[float], counts: Sequence[float], mark: float | Non
     for low, high, count in zip(edges, edges[1:], counts, strict=False):
         height = plot * count**0.5 / top
         left, right = across(low), across(high)
-        title = f"<title>{count:,.0f} from {low:.4g} to {high:.4g}</title>"
+        title = f"<title>{count:,.0f} from {number(low)} to {number(high)}</title>"
         place = f'x="{left:.1f}" y="{HEIGHT - _BOTTOM - height:.1f}" width="{max(right - left - 0.6, 0.4):.1f}"'
         bars.append(f'<rect {place} height="{height:.1f}" fill="var(--bar)">{title}</rect>')
     base = HEIGHT - _BOTTOM
     axis = f'<line x1="0" x2="{WIDTH}" y1="{base}" y2="{base}" stroke="var(--line)"/>'
     ends = (
-        f'<text x="0" y="{HEIGHT - 4}">{first:.4g}</text>'
-        f'<text x="{WIDTH}" y="{HEIGHT - 4}" text-anchor="end">{last:.4g}</text>'
+        f'<text x="0" y="{HEIGHT - 4}">{number(first)}</text>'
+        f'<text x="{WIDTH}" y="{HEIGHT - 4}" text-anchor="end">{number(last)}</text>'
     )
     return _svg("".join([*bars, axis, ends, _mark(across(mark), mark_label) if mark is not None else ""]))
+
+
+def number(value: float) -> str:
+    """A number as a label: four digits that count, thousands parted, no powers of ten."""
+    if value and abs(value) < 1e-4:
+        return f"{value:.7f}".rstrip("0").rstrip(".")
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _mark(x: float, label: str) -> str:

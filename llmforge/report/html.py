@@ -16,7 +16,9 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 68rem;
   margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; } p { margin: .4rem 0; } .soft { color: var(--soft); }
+h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; } h4 { font-size: .9rem; margin: .8rem 0 .2rem; }
+h1, h3, h4, summary, p { overflow-wrap: anywhere; } p { margin: .4rem 0; } .soft { color: var(--soft); }
+.wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .8rem .25rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; } .right { text-align: right; }
@@ -24,7 +26,10 @@ details { margin: .3rem 0; } summary { cursor: pointer; color: var(--soft); }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--shade); padding: .5rem .7rem; margin: .3rem 0;
   border-radius: 4px; font-size: 13px; }
 svg { display: block; max-width: 100%; height: auto; } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(21rem, 1fr)); gap: .6rem 1.6rem; }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); gap: .6rem 1.6rem; }
+.grid > div { min-width: 0; }
+@media (max-width: 40rem) { body { margin: 1rem auto; } th, td { padding-right: .5rem; }
+  td:first-child { min-width: 8rem; overflow-wrap: anywhere; } }
 """
 
 
@@ -64,7 +69,9 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), right: Sequ
         return f"<tr>{''.join(marked)}</tr>"
 
     head = f"<thead>{line(header, 'th')}</thead>" if header else ""
-    return f"<table>{head}<tbody>{''.join(line(row, 'td') for row in rows)}</tbody></table>"
+    body = "".join(line(row, "td") for row in rows)
+    # A table wider than the window scrolls by itself, not the page with it.
+    return f'<div class="wide"><table>{head}<tbody>{body}</tbody></table></div>'
 
 
 def folded(summary: str, texts: Iterable[tuple[str, str]]) -> str:
@@ -82,3 +89,8 @@ def grid(cells: Iterable[str]) -> str:
 def titled(title: str, *parts: str) -> str:
     """A small heading over parts of markup."""
     return f"<h3>{escape(title)}</h3>" + "".join(parts)
+
+
+def captioned(title: str, *parts: str) -> str:
+    """A heading of a cell, smaller than that of `titled`, over parts of markup."""
+    return f"<h4>{escape(title)}</h4>" + "".join(parts)

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmforge.cleaning.bad_rows import BadRows
-from llmforge.cleaning.corpus_run import CorpusRun, Places, open_run
+from llmforge.cleaning.corpus_run import Arrived, CorpusRun, Places, open_run
 from llmforge.cleaning.ledger import Ledger, as_text
-from llmforge.cleaning.parts import Entry
 from llmforge.cleaning.pieces import PARTS, Stretch, plan_stretches
 from llmforge.cleaning.pii.vault import write_vault
 from llmforge.cleaning.preparation import (
@@ -24,7 +23,6 @@ from llmforge.cleaning.preparation import (
 from llmforge.cleaning.settings import CleanConfig
 from llmforge.cleaning.workers import make_parts
 from llmforge.corpus.folder import CorpusWriter
-from llmforge.corpus.source_config import SourceConfig
 from llmforge.errors import DataError, StopRequested
 from llmforge.runtime.console import Bar, Console
 from llmforge.runtime.files import disk_errors, write_atomic
@@ -58,7 +56,7 @@ def run(config: CleanConfig, console: Console, merge: bool = False) -> dict[str,
     started = time.monotonic()
     with StopSignals() as stop, RunFolder.open(config.output_dir, "clean", config.model_dump(mode="json")) as run:
         temporary, scratch = run.temporary("corpus"), run.temporary("survivors")
-        places = Places(temporary, scratch, config.output.format, config.output.shard_bytes)
+        places = Places(temporary, scratch, **config.output.model_dump())
         try:
             with console.progress("clean", size, "B") as bar:
                 ledger = _make(config, run, places, bar, _Call(console, stop, merge, num_workers(config, size)))
@@ -84,12 +82,12 @@ def _make(config: CleanConfig, run: RunFolder, places: Places, bar: Bar, call: _
     used: set[Path] = set()
     stretches = plan_stretches(config.sources, settings.measured(), parts, call.console.say)
 
-    def measured() -> Iterator[tuple[SourceConfig, list[Entry]]]:
+    def measured() -> Iterator[Arrived]:
         documents = 0
-        for part in make_parts(_noted(stretches, used, merge), settings, call.workers):
+        for part in make_parts(_noted(stretches, used, merge), settings, call.workers, config.keep_parts):
             used.add(part.path)
             entries = part.entries()
-            yield part.source, entries
+            yield part.source, part.path, entries
             documents += len(entries)
             bar.advance(part.bytes, f"{documents:,} documents")
 

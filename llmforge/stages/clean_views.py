@@ -13,9 +13,9 @@ from itertools import islice
 from pathlib import Path
 
 from llmforge.cleaning.bad_rows import BadRows
-from llmforge.cleaning.corpus_run import Places, open_run
+from llmforge.cleaning.corpus_run import Arrived, Places, open_run
 from llmforge.cleaning.ledger import as_text
-from llmforge.cleaning.parts import Entry, read_part
+from llmforge.cleaning.parts import read_part
 from llmforge.cleaning.pieces import Piece, Stretch, plan_stretches
 from llmforge.cleaning.pii.key_file import load_key
 from llmforge.cleaning.pii.vault import Vault
@@ -25,7 +25,6 @@ from llmforge.cleaning.signal_store import SignalStore
 from llmforge.cleaning.story import as_lines, story
 from llmforge.cleaning.sweep import Sweep, parse_sweeps
 from llmforge.cleaning.workers import PieceCleaner
-from llmforge.corpus.source_config import SourceConfig
 from llmforge.errors import UsageError
 from llmforge.runtime.console import Console
 from llmforge.runtime.run_folder import RunFolder
@@ -132,11 +131,11 @@ def try_sample(config: CleanConfig, count: int, console: Console) -> dict[str, o
         with RunFolder.open(Path(name) / "run", "clean", config.model_dump(mode="json")) as run_folder:
             classify = trained(config.classify, run_folder, console, stop.check)
         settings = chain_settings(config, classify, console.say, make_key=False)
-        places = Places(folders[0], folders[1], config.output.format, config.output.shard_bytes)
+        places = Places(folders[0], folders[1], **config.output.model_dump())
         stretches = plan_stretches(config.sources, settings.measured(), folders[2], console.detail)
         pieces = islice(_singly(stretches), 0, None, stride)
         with open_run(settings, config.split, places, bad.add, stop.check) as work:
-            work.read(_first(count, pieces, PieceCleaner(settings)), console.detail)
+            work.read(_first(count, pieces, PieceCleaner(settings, pack=False)), console.detail)
             work.finish()
         ledger = work.ledger
     ledger.check()
@@ -152,12 +151,11 @@ def _singly(stretches: Iterable[Stretch]) -> Iterator[Piece]:
             yield stretch.piece([unit])
 
 
-def _first(count: int, pieces: Iterator[Piece], cleaner: PieceCleaner) -> Iterator[tuple[SourceConfig, list[Entry]]]:
+def _first(count: int, pieces: Iterator[Piece], cleaner: PieceCleaner) -> Iterator[Arrived]:
     for piece in pieces:
         cleaner.make(piece)
         entries = (read_part(piece.path) or [])[:count]
-        piece.path.unlink()
-        yield piece.source, entries
+        yield piece.source, piece.path, entries
         count -= len(entries)
         if count <= 0:
             return

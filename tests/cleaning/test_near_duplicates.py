@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmforge.cleaning.dedup import near
+from llmforge.cleaning.dedup import bands
 from llmforge.cleaning.dedup.keep import KeepSettings, preference
 from llmforge.cleaning.dedup.near import NearSettings, find_near_duplicates, signatures
 from llmforge.cleaning.dedup.shingles import jaccard, shingle_hashes
@@ -93,6 +93,6 @@ def test_documents_that_were_dropped_before_take_no_part() -> None:
 def test_keys_of_bands_in_several_passes_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [" ".join(make(seed % 20)) for seed in range(60)]
     whole = drop(texts, "first")
-    monkeypatch.setattr(near, "_KEY_BYTES", 1)
-    monkeypatch.setattr(near, "_BLOCK_ROWS", 7)
+    monkeypatch.setattr(bands, "_KEY_BYTES", 1)
+    monkeypatch.setattr(bands, "_BLOCK_ROWS", 7)
     assert drop(texts, "first") == whole == {number: number % 20 for number in range(20, 60)}

@@ -44,7 +44,7 @@ def find_exact_duplicates(keys: Any, preference: Any, earlier: Any = None) -> ND
     """Which document stays for each: its own number, or that of the one it repeats.
 
     Of equal documents the one with the greatest preference stays, of equals the first; a document of an earlier corpus
-    stays before all others. Takes 48 bytes a document.
+    stays before all others. Takes about 50 bytes a document.
 
     Args:
         keys: (documents, 16) uint8, the rows of `exact_key`.
@@ -58,14 +58,20 @@ def find_exact_duplicates(keys: Any, preference: Any, earlier: Any = None) -> ND
 
     own = np.ascontiguousarray(keys, dtype=np.uint8).reshape(-1, KEY_BYTES)
     count = len(own)
-    weights = np.asarray(preference, dtype=np.float64)
+    weights = -np.asarray(preference, dtype=np.float64)
     if earlier is not None and len(earlier):
         own = np.concatenate((own, np.asarray(earlier, dtype=np.uint8)))
-        weights = np.concatenate((weights, np.full(len(earlier), np.inf)))
+        weights = np.concatenate((weights, np.full(len(earlier), -np.inf)))
     halves = own.view(np.uint64)
-    order = np.lexsort((np.arange(len(own)), -weights, halves[:, 1], halves[:, 0]))
-    is_first = np.ones(len(order), dtype=bool)
-    is_first[1:] = (halves[order[1:]] != halves[order[:-1]]).any(axis=1)
+    order = np.lexsort((weights, halves[:, 1], halves[:, 0]))  # stable: of equals the first one read comes first
+    del weights
+    is_first = np.zeros(len(order), dtype=bool)
+    is_first[:1] = True
+    for half in (0, 1):
+        column = halves[order, half]
+        is_first[1:] |= column[1:] != column[:-1]
+        del column
+    place = np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))
     kept = np.empty(len(order), dtype=np.int64)
-    kept[order] = order[np.flatnonzero(is_first)][np.cumsum(is_first) - 1]
+    kept[order] = order[place]
     return kept[:count]

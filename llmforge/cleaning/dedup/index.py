@@ -7,8 +7,9 @@
     <corpus>/dedup/ids.npy          (bytes,) uint8: the ids in UTF-8, one after the other
     <corpus>/dedup/id_ends.npy      (documents,) uint64: where each id ends
 
-All files are mapped, none is loaded. The texts stay in the corpus's shards: of the documents that may be the same as a
-new one they are read once, in one pass over the shards, and checked by their key.
+All files are mapped, but the signatures, which are read row by row; none is loaded. The texts stay in the corpus's
+shards: of the documents that may be the same as a new one they are read once, in one pass over the shards, and checked
+by their key.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmforge.cleaning.dedup.exact import KEY_BYTES, exact_key
 from llmforge.cleaning.dedup.near import SEED, NearSettings
+from llmforge.cleaning.dedup.row_file import RowFile
 from llmforge.cleaning.dedup.shingles import WORDS_VERSION
 from llmforge.corpus.folder import read_corpus
 from llmforge.errors import DamagedError, DataError, UsageError
@@ -42,7 +44,7 @@ def _made_with(near: NearSettings | None) -> dict[str, object]:
 
 
 def write_index(
-    corpus: Path, ids: Sequence[str], keys: Any, signatures: Any, sizes: Sequence[int], near: NearSettings | None
+    corpus: Path, ids: Iterable[str], keys: Any, signatures: Iterable[Any], sizes: Any, near: NearSettings | None
 ) -> None:
     """Writes the index of the documents that stay into `corpus`/dedup.
 
@@ -50,7 +52,7 @@ def write_index(
         corpus: the corpus folder, before it is published.
         ids: of each document, as in the corpus's rows.
         keys: (documents, 16) uint8, the rows of `exact_key` of each text as it is in the corpus.
-        signatures: (documents, bands * rows) uint32 of the same texts, or None without `near`.
+        signatures: blocks of (some documents, bands * rows) uint32 of the same texts; not looked at without `near`.
         sizes: UTF-8 bytes of each text.
         near: the settings that the signatures were made with.
     """
@@ -59,21 +61,35 @@ def write_index(
     import numpy as np
 
     folder = Path(corpus) / FOLDER
-    names = [name.encode("utf-8", "surrogatepass") for name in ids]
+    names, ends = bytearray(), array("Q")
+    for name in ids:
+        names += name.encode("utf-8", "surrogatepass")
+        ends.append(len(names))
     arrays: dict[str, NDArray[Any]] = {
         "keys": np.asarray(keys, dtype=np.uint8).reshape(-1, KEY_BYTES),
         "sizes": np.asarray(sizes, dtype=np.uint64),
-        "ids": np.frombuffer(b"".join(names), dtype=np.uint8),
-        "id_ends": np.cumsum([len(name) for name in names], dtype=np.uint64),
+        "ids": np.frombuffer(names, dtype=np.uint8),
+        "id_ends": np.asarray(ends, dtype=np.uint64),
     }
-    if near is not None:
-        arrays["signatures"] = signatures
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name, values in arrays.items():
             np.save(folder / f"{name}.npy", values, allow_pickle=False)
-    facts = {**_made_with(near), "documents": len(names)}
+        if near is not None:
+            _save_blocks(folder / "signatures.npy", signatures, (len(ends), near.width))
+    facts = {**_made_with(near), "documents": len(ends)}
     write_atomic(folder / "index.json", json.dumps(facts, indent=2) + "\n")
+
+
+def _save_blocks(path: Path, blocks: Iterable[Any], shape: tuple[int, int]) -> None:
+    """One uint32 array of `shape` from its blocks of rows; memory holds one of them."""
+    import numpy as np
+
+    with path.open("wb") as out:
+        facts = {"descr": np.dtype(np.uint32).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(out, facts)
+        for block in blocks:
+            out.write(np.ascontiguousarray(block, dtype=np.uint32).data)
 
 
 class CorpusIndex:
@@ -82,7 +98,7 @@ class CorpusIndex:
     def __init__(self, name: str, folder: Path, arrays: dict[str, Any]) -> None:
         self.name, self.folder = name, folder
         self.keys: NDArray[np.uint8] = arrays["keys"]
-        self.signatures: NDArray[np.uint32] | None = arrays.get("signatures")
+        self.signatures: RowFile | None = arrays.get("signatures")
         self._ids, self._ends = arrays["ids"], arrays["id_ends"]
 
     def __len__(self) -> int:
@@ -120,6 +136,9 @@ def open_index(place: str, near: NearSettings | None) -> CorpusIndex:
     if near is not None:
         shapes["signatures"] = ("uint32", (count, near.width))
     arrays = {name: _mapped(folder / FOLDER / f"{name}.npy", dtype, shape) for name, (dtype, shape) in shapes.items()}
+    if near is not None:
+        offset = getattr(arrays["signatures"], "offset", 0)
+        arrays["signatures"] = RowFile(folder / FOLDER / "signatures.npy", count, near.width, offset)
     if count and int(arrays["id_ends"][-1]) != len(arrays["ids"]):
         raise DamagedError("does not fit id_ends.npy beside it", folder / FOLDER / "ids.npy", "clean that corpus again")
     return CorpusIndex(place, folder, arrays)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
@@ -49,7 +49,7 @@ def score_of(metadata: dict[str, object], classifier: float | None, settings: Ke
 
 
 def preference(
-    settings: KeepSettings, sizes: Sequence[int], sources: Sequence[str], scores: Sequence[float] | None = None
+    settings: KeepSettings, sizes: Sequence[int], sources: Iterable[str], scores: Sequence[float] | None = None
 ) -> NDArray[np.int64]:
     """(documents,) different numbers, greater for the document that stays.
 

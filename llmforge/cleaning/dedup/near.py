@@ -7,22 +7,25 @@ down. Documents are gone through from the one to prefer downward; each is compar
 band with it, so what is dropped is always similar to a document that stays. Documents of earlier corpora are kept from
 the start.
 
-Memory: the signatures (4 bytes a hash, 500 a document by default) may lie in a mapped file. Beside them a million
-documents, a tenth of them copies, took 210 MB: 64 MB of keys, about 40 bytes a document and 30 for each band that a
-document shares with another.
+Memory: the signatures (4 bytes a hash, 500 a document by default) may lie in a file (row_file.py), and which documents
+share which bands goes through another. Beside them it takes about 30 bytes a document, 8 for each bucket that several
+documents share, 16 for each of its kept documents, and what is held at once (48 MB).
 """
 
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import Field
 
+from llmforge.cleaning.dedup.bands import SharedBuckets
+from llmforge.cleaning.dedup.row_file import RowFile
 from llmforge.cleaning.dedup.shingles import flat_shingle_hashes, flat_word_hashes, jaccard, shingle_hashes
 from llmforge.config.schema import Config
 
@@ -30,15 +33,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Signatures = NDArray[np.uint32]  # (documents, bands * rows)
+    from llmforge.cleaning.dedup.bands import Rows, Signatures
 
 SEED = 7
-_NO_HASH = 0xFFFFFFFF  # all of the signature of a text without words
 _ESTIMATE_MARGIN = 0.15  # four standard errors of an estimate from 125 hashes
 _MAX_KEPT_PER_BAND = 64  # different documents in one band bucket that a new one is compared with
-_CACHE_RUNS = 8_000_000  # runs of words held in memory for comparison, 8 bytes each
-_KEY_BYTES = 64 << 20  # of the bands' keys held at once
-_BLOCK_ROWS = 1 << 15  # signatures read at once
+_CACHE_RUNS = 4_000_000  # runs of words held in memory for comparison, 8 bytes each
 
 
 class NearSettings(Config):
@@ -65,6 +65,40 @@ class NearDuplicate:
     similarity: float
 
 
+class NearDuplicates(Mapping[int, NearDuplicate]):
+    """Documents to drop by number, in 24 bytes each: `add` them all, then `sort`."""
+
+    def __init__(self) -> None:
+        self._numbers, self._kept, self._similarities = array("q"), array("q"), array("d")
+
+    def add(self, number: int, found: NearDuplicate) -> None:
+        """Puts down that a document goes, once."""
+        self._numbers.append(number)
+        self._kept.append(found.kept)
+        self._similarities.append(found.similarity)
+
+    def sort(self) -> None:
+        """Makes all that was added readable by number."""
+        import numpy as np
+
+        order = np.argsort(np.asarray(self._numbers))
+        self._numbers = array("q", np.asarray(self._numbers)[order].tobytes())
+        self._kept = array("q", np.asarray(self._kept)[order].tobytes())
+        self._similarities = array("d", np.asarray(self._similarities)[order].tobytes())
+
+    def __getitem__(self, number: int) -> NearDuplicate:
+        place = bisect_left(self._numbers, number)
+        if place == len(self) or self._numbers[place] != number:
+            raise KeyError(number)
+        return NearDuplicate(self._kept[place], self._similarities[place])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+
 class Earlier(Protocol):
     """Documents of earlier corpora: kept whatever comes, and named as what a new document repeats."""
 
@@ -79,12 +113,12 @@ class Earlier(Protocol):
         """The text of a document that was fetched."""
 
 
-def signatures(texts: Sequence[str], settings: NearSettings) -> Signatures:
+def signatures(texts: Sequence[str], settings: NearSettings) -> Rows:
     """MinHash signatures, one row a text, (texts, bands * rows); of a text without words all the largest number."""
     return signatures_of_words(*flat_word_hashes(texts), settings)
 
 
-def signatures_of_words(hashes: NDArray[np.uint64], starts: NDArray[np.int64], settings: NearSettings) -> Signatures:
+def signatures_of_words(hashes: NDArray[np.uint64], starts: NDArray[np.int64], settings: NearSettings) -> Rows:
     """The `signatures` of texts whose words are known, as `flat_word_hashes` gives them."""
     import numpy as np
     from rensa import RMinHash
@@ -97,56 +131,6 @@ def signatures_of_words(hashes: NDArray[np.uint64], starts: NDArray[np.int64], s
     # Half the time of np.array over the rows.
     found = np.fromiter(chain.from_iterable(matrix.to_rows()), dtype=np.uint32, count=count * width)
     return found.reshape(count, width)
-
-
-def _band_keys(parts: Sequence[Signatures], bands: range, rows: int) -> tuple[Any, Any]:
-    """For these bands: (bands, documents) 64-bit keys, and the mask of those that have words."""
-    import numpy as np
-
-    count = sum(map(len, parts))
-    keys = np.zeros((len(bands), count), dtype=np.uint64)
-    has_words = np.empty(count, dtype=bool)
-    done = 0
-    for part in parts:
-        for start in range(0, len(part), _BLOCK_ROWS):
-            block = np.asarray(part[start : start + _BLOCK_ROWS, bands.start * rows : bands.stop * rows])
-            columns = block.reshape(len(block), len(bands), rows)
-            found = np.zeros((len(bands), len(block)), dtype=np.uint64)
-            for column in range(rows):
-                found = (found ^ (found >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15) + columns[:, :, column].T
-            keys[:, done : done + len(block)] = found
-            has_words[done : done + len(block)] = (block != _NO_HASH).any(axis=1)
-            done += len(block)
-    return keys, has_words
-
-
-def _bucket_members(parts: Sequence[Signatures], staying: Any, settings: NearSettings) -> Iterator[tuple[Any, Any]]:
-    """For each band: (document numbers, bucket numbers) where several share the band's hashes, one of them new."""
-    import numpy as np
-
-    count, new = sum(map(len, parts)), len(staying)
-    at_once = max(1, _KEY_BYTES // (8 * max(1, count)))
-    numbers_type = np.min_scalar_type(count)
-    buckets = 0
-    for first in range(0, settings.bands, at_once):
-        bands = range(first, min(first + at_once, settings.bands))
-        all_keys, has_words = _band_keys(parts, bands, settings.rows)
-        has_words[:new] &= staying
-        numbers = np.flatnonzero(has_words)
-        for keys in all_keys:
-            keys = keys[numbers]
-            order = np.argsort(keys)
-            keys = keys[order]
-            is_new = np.ones(len(keys), dtype=bool)
-            is_new[1:] = keys[1:] != keys[:-1]
-            group = np.cumsum(is_new) - 1
-            documents = numbers[order]
-            shared = np.bincount(group) > 1
-            shared &= np.bincount(group, weights=documents < new) > 0
-            chosen = shared[group] if len(group) else np.zeros(0, dtype=bool)
-            number = np.cumsum(shared) - 1 + buckets  # of the buckets that are told, without gaps
-            buckets += int(np.count_nonzero(shared))
-            yield documents[chosen].astype(numbers_type), number[group[chosen]].astype(np.uint32)
 
 
 class _Runs:
@@ -205,11 +189,11 @@ def find_near_duplicates(
     settings: NearSettings,
     earlier: Earlier | None = None,
     staying: Any = None,
-) -> dict[int, NearDuplicate]:
+) -> NearDuplicates:
     """The documents to drop, by number.
 
     Args:
-        found: (documents, bands * rows), the rows of `signatures`, in memory or mapped.
+        found: (documents, bands * rows), the rows of `signatures`, in memory or in a file.
         preference: (documents,) numbers; of similar documents the one with the greater stays, of equals the first.
         read: gives a document's text by its number.
         settings: when two documents are similar.
@@ -221,18 +205,8 @@ def find_near_duplicates(
     new = len(found)
     stay = np.ones(new, dtype=bool) if staying is None else np.asarray(staying, dtype=bool)
     parts = [found, *(earlier.signatures if earlier is not None else ())]
-    documents, buckets = (np.concatenate(of) for of in zip(*_bucket_members(parts, stay, settings), strict=True))
-    if not len(documents):
-        return {}
-    if earlier is not None:
-        earlier.fetch(np.unique(documents[documents >= new].astype(np.int64) - new).tolist())
-    # Earlier corpora first, then preferred documents; equal ones in the order they were read.
-    rank = np.arange(sum(map(len, parts)), dtype=np.int64)
-    rank[:new][np.lexsort((np.arange(new), -np.asarray(preference, dtype=np.float64)))] = np.arange(new)
-    rank[new:] -= len(rank)
-    order = np.argsort(rank[documents], kind="stable")
-    documents, buckets = documents[order], buckets[order]
-    edges = np.flatnonzero(np.diff(documents)) + 1
+    total = sum(map(len, parts))
+    ranks = _ranks(new, total, preference)
 
     def text(number: int) -> str:
         if number < new:
@@ -240,8 +214,21 @@ def find_near_duplicates(
         assert earlier is not None, "numbers from `new` on are those of earlier corpora"
         return earlier.text(number - new)
 
-    measure = _Measure(parts, _Runs(text, settings.ngram), settings.threshold)
-    return _greedy(documents, buckets, [0, *edges.tolist(), len(documents)], new, measure)
+    folder = found.path.parent if isinstance(found, RowFile) else None
+    with SharedBuckets(parts, stay, ranks, (settings.bands, settings.rows), folder) as shared:
+        if earlier is not None:
+            earlier.fetch(np.flatnonzero(shared.members[new:]).tolist())
+        return _greedy(shared, new, _Measure(parts, _Runs(text, settings.ngram), settings.threshold))
+
+
+def _ranks(new: int, total: int, preference: Sequence[float] | NDArray[np.int64]) -> Any:
+    """(total,) the place of each document: earlier corpora first, then those to prefer, equal ones as they came."""
+    import numpy as np
+
+    ranks = np.empty(total, dtype=np.uint32)
+    ranks[new:] = np.arange(total - new)
+    ranks[np.lexsort((np.arange(new), -np.asarray(preference, dtype=np.float64)))] = np.arange(total - new, total)
+    return ranks
 
 
 class _Buckets:
@@ -275,18 +262,17 @@ class _Buckets:
         self._documents.append(document)
 
 
-def _greedy(documents: Any, buckets: Any, edges: list[int], new: int, measure: _Measure) -> dict[int, NearDuplicate]:
+def _greedy(shared: SharedBuckets, new: int, measure: _Measure) -> NearDuplicates:
     """Each document in turn against those kept in its buckets."""
-    kept_in = _Buckets(int(buckets.max()) + 1)
-    dropped: dict[int, NearDuplicate] = {}
-    for begin, end in zip(edges, edges[1:], strict=False):
-        number = int(documents[begin])
-        own = buckets[begin:end].tolist()
+    kept_in = _Buckets(shared.count)
+    dropped = NearDuplicates()
+    for number, own in shared.in_order():
         if number < new:
             candidates = kept_in.kept(own)
             match = measure.match(number, candidates) if candidates else None
             if match is not None:
-                dropped[number] = match
+                dropped.add(number, match)
                 continue
         kept_in.add(number, own)
+    dropped.sort()
     return dropped
