@@ -91,25 +91,27 @@ class Window:
     pending: list[tuple[Tensor, Tensor, Tensor, int]] = field(default_factory=list)
     # steps in a row that were not applied, over the windows
     not_finite: int = 0
+    # whether the run ends after too many of them
+    gives_up: bool = True
 
     def add(self, loss: Tensor, norm: Tensor, finite: Tensor, trained: int) -> None:
         """Keeps a step's figures where they are."""
         self.pending.append((loss, norm, finite, trained))
 
-    def gather(self, step: int) -> None:
-        """Reads what is on the device; `step` is the number of steps done.
+    def gather(self, step: int) -> list[tuple[float, float, bool, int]]:
+        """Reads what is on the device and returns it, a (loss, norm, finite, trained) each; `step` steps are done.
 
         Raises:
             DataError: too many steps in a row were not finite.
         """
         if not self.pending:
-            return
+            return []
         figures = torch.stack([torch.stack([a.float(), b.float(), c.float()]) for a, b, c, _ in self.pending]).tolist()
         for (loss, norm, finite), (_, _, _, trained) in zip(figures, self.pending, strict=True):
             self.read.append((loss, norm, bool(finite), trained))
             self.not_finite = 0 if finite else self.not_finite + 1
         self.pending.clear()
-        if self.not_finite >= MAX_NOT_FINITE:
+        if self.gives_up and self.not_finite >= MAX_NOT_FINITE:
             first = step - self.not_finite + 1
             raise DataError(
                 f"the loss or the gradient was not finite at steps {first} to {step}; none of them was applied",
