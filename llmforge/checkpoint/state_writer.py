@@ -61,7 +61,7 @@ class StateWriter:
         meta, placed = _held(meta), {name: value for name, value in tensors.items() if not value.is_cuda}
         held = {name: value.detach().clone() for name, value in placed.items()}
         away = {name: value.detach() for name, value in tensors.items() if name not in placed}
-        ready = torch.cuda.Event() if away else None
+        ready: Any = torch.cuda.Event() if away else None  # type: ignore[no-untyped-call]
         if ready is not None:
             ready.record()
             self._copied.clear()

@@ -99,9 +99,8 @@ def _write(final: Path, step: int, stored: dict[str, Tensor], meta: str) -> None
         needed = len(meta) + sum(value.numel() * value.element_size() for value in stored.values())
         said = error.what if isinstance(error, MachineError) else error
         what = f"cannot write a state of {needed:,} bytes ({said}); the states saved before are whole"
-        raise MachineError(
-            what, final, "free space or choose another output_dir, and the same command goes on"
-        ) from error
+        hint = "free space or choose another output_dir, and the same command goes on"
+        raise MachineError(what, final, hint) from error
     finally:
         if temp is not None:
             shutil.rmtree(temp, ignore_errors=True)

@@ -144,7 +144,7 @@ class RunRows:
         return spans
 
     def served(self, steps: int, left_out: Sequence[int] = ()) -> list[Served]:
-        """Exact counts after the first `steps` steps but for those (from 0) of them that were left out, a source each."""
+        """Exact counts after the first `steps` steps, without those (from 0) that were left out, a source each."""
         found = []
         used = self.mixture.used(steps * self.batch_rows)
         gone = [row for step in left_out for row in self.step(step)]

@@ -138,12 +138,12 @@ class SpikeWatch:
         """
         assert self.settings is not None
         again = sum(1 for skip in self.skips if skip.step == found.index + 1)
-        return max(0, found.index + 1 - self.settings.skip_steps * 2**again)
+        return max(0, found.index + 1 - (self.settings.skip_steps << again))
 
     @property
     def reach(self) -> int:
         """How many steps a window may be long at most: a state that old must be kept."""
-        return self.settings.skip_steps * 2 ** (self.settings.max_rewinds - 1) if self.settings is not None else 0
+        return 0 if self.settings is None else self.settings.skip_steps << (self.settings.max_rewinds - 1)
 
     def leave_out(self, found: Found, documents: Callable[[int], Sequence[str]] | None) -> Skip:
         """Leaves out the guilty window from now on; `documents` names those of a data step.

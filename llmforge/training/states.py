@@ -55,6 +55,14 @@ class States:
             self._writer.save(step, tensors, meta, keep)
         self.newest = step
 
+    def due(self, step: int) -> bool:
+        """Whether a state of this step is asked for."""
+        return self._settings.save_every is not None and step % self._settings.save_every == 0
+
+    def resumed(self, saved: Saved) -> None:
+        """The run is as it was when this state was saved."""
+        self.newest = saved.step if saved.path.resolve().parent == self.folder.resolve() else None
+
     def settle(self) -> None:
         """Returns when weights and optimizer may change."""
         self._writer.settle()

@@ -99,6 +99,7 @@ class Trainer:
         else:
             self._take(saved)
             self._clock = Clock(self.progress.elapsed)
+            self._states.resumed(saved)
             bar.advance(self.progress.step)
         self._marked = (self._clock.working(), self.progress.tokens)
         self._shown = self.progress.step
@@ -139,9 +140,10 @@ class Trainer:
 
     def _went_back(self, at_once: bool = False) -> bool:
         """Looks at the losses as soon as that costs nothing; at a spike, takes up the last state before it."""
-        step, every = self.progress.step, self.config.train.log_every
-        free = self.config.device.type == "cpu" or step % every == 0 or self._saves()
-        found = self._watch.look(self._window.gather(step), step) if self._watch.on and (free or at_once) else None
+        step, ends = self.progress.step, self.progress.step == self.schedule.steps
+        reads = step % self.config.train.log_every == 0 or self._states.due(step)
+        due = reads or ends or at_once or self.config.device.type == "cpu"
+        found = self._watch.look(self._window.gather(step), step) if self._watch.on and due else None
         if found is None:
             return False
         with self._clock.aside():
@@ -244,13 +246,9 @@ class Trainer:
             if found:
                 self._best = {n: whole(v.detach()).clone() for n, v in trainable(self.objective.model).items()}
 
-    def _saves(self) -> bool:
-        every, step = self.config.train.save_every, self.progress.step
-        return (every is not None and step % every == 0) or step == self.schedule.steps
-
     def _save_when_due(self) -> None:
         self._states.look()
-        if self._saves() or self.progress.stopped_early:
+        if self._states.due(self.progress.step):
             self._save()
 
     def _save(self) -> None:
@@ -275,16 +273,16 @@ class Trainer:
     def _finish(self, stop: StopSignals) -> TrainResult:
         """The last validation, on the whole split, with the weights that are kept."""
         early = self.progress.stopped_early
+        self._save()
         for note in self.schedule.notes(self.progress.step):
             self.config.console.warn(note)
         best = bool(self._best) and self.config.train.early_stopping is not None and (early or not self._ends_best())
+        self._states.settle()
         if best:
-            self._states.settle()
             put_back(self.objective.model, self._best)
         self.objective.before_pass = lambda: self._leave_if_asked(stop)  # what is left can be done later
         self.progress.newest = self._validate(whole=True) or self.progress.newest
         steady = self._rates[1:] or self._rates
-        first, usual = self._clock.first_step or 0.0, self._clock.step_seconds or 0.0
         return TrainResult(
             steps=self.progress.step,
             tokens=self.progress.tokens,
@@ -292,7 +290,7 @@ class Trainer:
             figures=self.progress.newest,
             untrained=self.progress.untrained,
             tokens_per_second=statistics.median(steady) if steady else None,
-            compile_seconds=max(0.0, first - usual) if self.config.choices.get("compile") else 0.0,
+            compile_seconds=self._clock.warm_up if self.config.choices.get("compile") else 0.0,
             peak_memory_bytes=peak_memory_bytes(self.config.device),
             best_step=self.progress.best_step if best else None,
             stopped_early=early,
