@@ -137,7 +137,7 @@ class SpikeWatch:
         then the cause lies further back.
         """
         assert self.settings is not None
-        again = sum(1 for skip in self.skips if skip.step == found.index + 1)
+        again = sum(1 for skip in self.skips if skip.at <= found.index < skip.step)
         return max(0, found.index + 1 - (self.settings.skip_steps << again))
 
     @property
