@@ -134,11 +134,16 @@ class Training:
     resume: Annotated[
         str, typer.Option(metavar="auto|never|DIR", help="Go on from the newest checkpoint, never, or from this one.")
     ] = "auto"
+    allow_changed: Annotated[
+        str | None,
+        typer.Option(metavar="KEY,KEY", help="Go on although these keys of the config have changed since."),
+    ] = None
     nproc: Annotated[int, typer.Option(min=1, max=1024, help="Processes on this machine (one per GPU).")] = 1
 
     def options(self) -> dict[str, object]:
         """The flags as arguments of the stage."""
-        return {"resume": self.resume, "nproc": self.nproc}
+        allowed = tuple(key.strip() for key in (self.allow_changed or "").split(",") if key.strip())
+        return {"resume": self.resume, "allow_changed": allowed, "nproc": self.nproc}
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmforge.errors import DamagedError, DataError, MachineError
-from llmforge.runtime.files import disk_errors, publish_folder, restore_folder, temporary_sibling, write_atomic
+from llmforge.runtime.files import publish_folder, restore_folder, temporary_sibling, write_atomic
 from llmforge.runtime.manifest import read_manifest, write_manifest
 
 if TYPE_CHECKING:
@@ -33,10 +35,37 @@ _LEFT_BEHIND = re.compile(r"\.step-\d+\.(tmp-\d+|gone)|\.latest\.tmp-\w+")
 _MARK = "$tensor"
 
 
+@dataclass(frozen=True)
+class Retention:
+    """Which states stay when a new one is there: the newest `last` (two at least), and what is named beside."""
+
+    last: int = KEEP_MIN
+    # states whose step is a multiple stay for good
+    every: int | None = None
+    # these stay (the best one's)
+    steps: Collection[int] = ()
+    # the newest state of this step or an earlier one stays: a run may have to go back so far
+    reach: int | None = None
+
+    def kept(self, steps: Collection[int], newest: int) -> set[int]:
+        """Those of `steps` that stay when `newest` has just been saved; later ones are of a course that was left."""
+        earlier = sorted((step for step in steps if step < newest), reverse=True)
+        kept = {newest, *earlier[: max(self.last, KEEP_MIN) - 1]} | {step for step in earlier if step in self.steps}
+        if self.every is not None:
+            kept |= {step for step in earlier if step and step % self.every == 0}
+        if self.reach is not None:
+            kept |= set([step for step in earlier if step <= self.reach][:1])
+        return kept
+
+
 def save_state(
-    folder: Path, step: int, tensors: dict[str, Tensor], meta: dict[str, object], keep_last: int = KEEP_MIN
+    folder: Path,
+    step: int,
+    tensors: dict[str, Tensor],
+    meta: dict[str, object],
+    keep: Retention = Retention(),  # noqa: B008
 ) -> Path:
-    """Writes `folder/step-<step>` and keeps the newest `keep_last` states (at least 2); returns its path.
+    """Writes `folder/step-<step>`, removes the states that `keep` does not name, and returns its path.
 
     `folder` is the run's `checkpoints` folder. `meta` is plain JSON values, nested as one likes with strings as keys;
     tensors and bytes inside it are kept exactly (random number generators' states). Tuples come back as lists. States
@@ -45,40 +74,49 @@ def save_state(
     Raises:
         MachineError: the disk is full or fails; what was there is untouched.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     final = folder / f"step-{step}"
     stored = dict(tensors)
     plain = _extract(meta, "meta", stored)
-    temp = temporary_sibling(final)
-    try:
-        with disk_errors(temp):
-            save_file(_separate(stored), temp / TENSORS)
-            (temp / META).write_text(json.dumps(plain), encoding="utf-8")
-        write_manifest(temp, KIND, config={}, facts={"step": step})
-        publish_folder(temp, final)
-    except SafetensorError as error:
-        needed = sum(value.numel() * value.element_size() for value in stored.values())
-        raise MachineError(f"cannot write a state of {needed:,} bytes: {error}", final, "free space") from error
-    finally:
-        shutil.rmtree(temp, ignore_errors=True)
+    _write(final, step, _separate(stored), json.dumps(plain))
     write_atomic(folder / LATEST, final.name + "\n")
-    _retain(folder, step, max(keep_last, KEEP_MIN))
+    _retain(folder, keep.kept(_steps(folder), step))
     return final
 
 
-def latest_state(folder: Path) -> tuple[Path | None, list[str]]:
+def _write(final: Path, step: int, stored: dict[str, Tensor], meta: str) -> None:
+    """The folder of a state, beside its place and then in it."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    temp: Path | None = None
+    try:
+        temp = temporary_sibling(final)
+        save_file(stored, temp / TENSORS)
+        (temp / META).write_text(meta, encoding="utf-8")
+        write_manifest(temp, KIND, config={}, facts={"step": step})
+        publish_folder(temp, final)
+    except (SafetensorError, MachineError, OSError) as error:
+        needed = len(meta) + sum(value.numel() * value.element_size() for value in stored.values())
+        said = error.what if isinstance(error, MachineError) else error
+        what = f"cannot write a state of {needed:,} bytes ({said}); the states saved before are whole"
+        hint = "free space or choose another output_dir, and the same command goes on"
+        raise MachineError(what, final, hint) from error
+    finally:
+        if temp is not None:
+            shutil.rmtree(temp, ignore_errors=True)
+
+
+def latest_state(folder: Path, at_most: int | None = None) -> tuple[Path | None, list[str]]:
     """The newest whole state below a `checkpoints` folder, its digests verified, and notes on those passed over.
 
-    (None, []) when there is no state at all.
+    `at_most` leaves out states of later steps. (None, []) when there is no state at all.
 
     Raises:
         DamagedError: there are states and every one of them is damaged.
     """
     for left in folder.glob(".step-*.old"):
         restore_folder(folder / left.name.removeprefix(".").removesuffix(".old"))
-    steps = _steps(folder)
+    steps = {step: path for step, path in _steps(folder).items() if at_most is None or step <= at_most}
     notes: list[str] = []
     for step in sorted(steps, reverse=True):
         try:
@@ -96,8 +134,18 @@ def latest_state(folder: Path) -> tuple[Path | None, list[str]]:
     return None, notes
 
 
-def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
-    """The tensors and the meta that `save_state` was given, their digests verified.
+def check_state(path: Path) -> None:
+    """Compares the digests of a state's files.
+
+    Raises:
+        DataError: the folder holds no state.
+        DamagedError: a file is missing, truncated or changed.
+    """
+    read_manifest(path, KIND, verify="digests")
+
+
+def load_state(path: Path, verified: bool = False) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """The tensors and the meta that `save_state` was given; digests are compared unless the caller just did.
 
     Raises:
         DataError: the folder holds no state.
@@ -105,7 +153,7 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
     """
     from safetensors.torch import load_file
 
-    read_manifest(path, KIND, verify="digests")
+    read_manifest(path, KIND, verify="sizes" if verified else "digests")
     # Copies, since safetensors hands out views of the file, which retention may remove.
     stored = {name: value.clone() for name, value in load_file(path / TENSORS).items()}
     meta = _restore(json.loads((path / META).read_text(encoding="utf-8")), stored)
@@ -118,14 +166,14 @@ def _steps(folder: Path) -> dict[int, Path]:
     return {int(match[1]): path for match, path in matches if match}
 
 
-def _retain(folder: Path, step: int, keep: int) -> None:
-    steps = _steps(folder)
-    earlier = sorted((number for number in steps if number < step), reverse=True)
-    for number in set(steps) - {step, *earlier[: keep - 1]}:
+def _retain(folder: Path, kept: set[int]) -> None:
+    for number, path in _steps(folder).items():
+        if number in kept:
+            continue
         # Renamed first: a folder that is half removed must not look like a state.
         gone = folder / f".step-{number}.gone"
         shutil.rmtree(gone, ignore_errors=True)
-        steps[number].rename(gone)
+        path.rename(gone)
     # The run's lock keeps other writers out: whatever is unfinished here was left by a killed save.
     for left in folder.glob(".*"):
         if _LEFT_BEHIND.fullmatch(left.name):

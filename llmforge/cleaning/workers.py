@@ -8,8 +8,6 @@ gives depends on nothing but the piece and the settings.
 from __future__ import annotations
 
 import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -25,6 +23,7 @@ from llmforge.corpus.document import BadRow, Document
 from llmforge.corpus.source_config import SourceConfig
 from llmforge.corpus.unit_reading import read_unit
 from llmforge.errors import MachineError
+from llmforge.runtime.worker_process import begin_worker
 
 # One thread in each worker: the workers are the parallelism.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
@@ -103,22 +102,10 @@ _cleaner: PieceCleaner | None = None  # its chain, built at the first piece: the
 
 def _start(settings: ChainSettings, pack: bool) -> None:
     global _settings
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)  # the parent decides when to stop
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    begin_worker()
     for name in _THREAD_VARIABLES:
         os.environ.setdefault(name, "1")
     _settings = settings, pack
-
-
-def _end_with_parent() -> None:
-    from multiprocessing import parent_process
-    from multiprocessing.connection import wait
-
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def _work(piece: Piece) -> None:

@@ -36,10 +36,11 @@ class Encoded:
 
     ids: list[NDArray[np.int32]] = field(default_factory=list)
     masks: list[NDArray[np.bool_]] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)  # file and row
     cut: int = 0  # too long: the end is left out
     skipped: int = 0  # too long: nothing trained on is left within the length
 
-    def add(self, ids: Sequence[int], mask: Sequence[bool], max_length: int) -> None:
+    def add(self, ids: Sequence[int], mask: Sequence[bool], max_length: int, name: str = "") -> None:
         """Takes a rendered conversation, cut to `max_length` positions, unless nothing is left to learn."""
         kept = max_length + 1  # the last id is only predicted
         if not any(mask[1:kept]):
@@ -48,6 +49,7 @@ class Encoded:
         self.cut += len(ids) > kept
         self.ids.append(np.asarray(ids[:kept], dtype=np.int32))
         self.masks.append(np.asarray(mask[:kept], dtype=np.bool_))
+        self.names.append(name)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -82,7 +84,7 @@ def encode(
     encoded = Encoded()
     for conversation in conversations:
         rendered = render(tokenizer, conversation.messages, train_on=train_on)
-        encoded.add(rendered.ids, rendered.mask, max_length)
+        encoded.add(rendered.ids, rendered.mask, max_length, conversation.where)
     if not encoded.ids:
         what = f"nothing to train on: no answer begins within {max_length} tokens"
         raise DataError(what, where, "raise data.max_length or shorten the prompts")
@@ -114,9 +116,15 @@ class ConversationBatches:
 
     def batches(self, step: int) -> Batch:
         """The global batch of a step (from 0): a pure function of the conversations, the seed and the step."""
+        return assemble(self.encoded, self._rows(step), self.max_length if self.packing else None, self.pad_id)
+
+    def documents(self, step: int) -> list[str]:
+        """File and row of each conversation in the batch of a step (from 0)."""
+        return [self.encoded.names[index] for row in self._rows(step) for index in row]
+
+    def _rows(self, step: int) -> list[list[int]]:
         numbers = range(step * self.batch_rows, (step + 1) * self.batch_rows)
-        rows = [self.epoch_rows(number // self.num_rows)[number % self.num_rows] for number in numbers]
-        return assemble(self.encoded, rows, self.max_length if self.packing else None, self.pad_id)
+        return [self.epoch_rows(number // self.num_rows)[number % self.num_rows] for number in numbers]
 
     def __call__(self, step: int) -> Batch:
         """`batches(step)`."""

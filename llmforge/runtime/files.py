@@ -41,7 +41,8 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
-def _sync(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Returns when a file, or a folder's list of names, is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -65,7 +66,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-        _sync(path.parent)
+        sync_file(path.parent)
 
 
 def digest_file(path: Path) -> str:
@@ -109,9 +110,9 @@ def temporary_sibling(final: Path) -> Path:
 def sync_folder(folder: Path) -> None:
     """Flushes every file and folder below `folder` to the disk."""
     for name in files_below(folder):
-        _sync(folder / name)
+        sync_file(folder / name)
     for inner in [folder, *(found for found in folder.rglob("*") if found.is_dir())]:
-        _sync(inner)
+        sync_file(inner)
 
 
 def publish_folder(temp: Path, final: Path) -> None:
@@ -127,7 +128,7 @@ def publish_folder(temp: Path, final: Path) -> None:
         if final.exists():
             os.rename(final, old)
         os.rename(temp, final)
-        _sync(final.parent)
+        sync_file(final.parent)
         shutil.rmtree(old, ignore_errors=True)
 
 

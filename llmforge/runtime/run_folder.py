@@ -18,8 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from llmforge.errors import BusyError, LlmforgeError, StopRequested, UsageError
-from llmforge.runtime.files import disk_errors, publish_folder, temporary_sibling, write_atomic
+from llmforge.runtime.files import disk_errors, publish_folder, sync_file, temporary_sibling, write_atomic
 from llmforge.runtime.manifest import git_commit, versions, write_manifest
+
+_RECORD = ("config.yaml", "run.json")
 
 
 def _now() -> str:
@@ -40,6 +42,8 @@ class RunFolder:
         self.path, self.passive = path, passive
         self.config = config
         self._lock: int | None = None
+        self._before: dict[str, bytes] = {}
+        self._refused = False
         self._started = time.monotonic()
         self._facts: dict[str, object] = {
             "command": command,
@@ -103,6 +107,7 @@ class RunFolder:
             self._release()
             hint = "name another output_dir"
             raise UsageError(f"the folder holds a run of `{other}`, not of `{command}`", self.path, hint)
+        self._before = {name: (self.path / name).read_bytes() for name in _RECORD if (self.path / name).is_file()}
         write_atomic(self.path / "config.yaml", _yaml(self.config))
         self._write()
 
@@ -121,7 +126,20 @@ class RunFolder:
     def _write(self) -> None:
         write_atomic(self.path / "run.json", json.dumps(self._facts, indent=2, default=str) + "\n")
 
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Around what may refuse to go on in this folder: the record of the run that lies there stays as it was."""
+        try:
+            yield
+        except LlmforgeError:
+            self._refused = bool(self._before)
+            raise
+
     def _end(self, status: str, code: int) -> None:
+        if self._refused:
+            for name, content in self._before.items():
+                write_atomic(self.path / name, content)
+            return
         seconds = self._facts["seconds"]
         assert isinstance(seconds, dict)
         seconds["total"] = round(time.monotonic() - self._started, 3)
@@ -165,15 +183,34 @@ class RunFolder:
             stream.write(json.dumps(values) + "\n")
 
     def metrics_position(self) -> int:
-        """Bytes in metrics.jsonl now; a checkpoint keeps it."""
+        """Bytes in metrics.jsonl, which are on the disk now; a checkpoint keeps it."""
         path = self.path / "metrics.jsonl"
-        return path.stat().st_size if path.exists() else 0
+        if self.passive or not path.exists():
+            return 0
+        with disk_errors(path):
+            sync_file(path)
+            return path.stat().st_size
 
-    def truncate_metrics(self, position: int) -> None:
-        """Cuts metrics.jsonl to a checkpoint's position, so that no step stands in it twice."""
-        path = self.path / "metrics.jsonl"
-        if not self.passive and path.exists():
-            os.truncate(path, min(position, path.stat().st_size))
+    def take_metrics(self, origin: Path, position: int) -> list[str]:
+        """Makes metrics.jsonl what it was at a checkpoint's position in the run of folder `origin`; notes on that.
+
+        The own file is cut, so that no step stands in it twice; another run's is taken over.
+        """
+        path, found = self.path / "metrics.jsonl", origin / "metrics.jsonl"
+        if self.passive:
+            return []
+        size = found.stat().st_size if found.exists() else 0
+        if origin.resolve() != self.path.resolve():
+            kept = b""
+            if size:
+                with found.open("rb") as stream:
+                    kept = stream.read(position)
+            write_atomic(path, kept[: kept.rfind(b"\n") + 1])
+        elif size:
+            with disk_errors(path):
+                os.truncate(path, min(position, size))
+        lacking = f"{found} has {size:,} bytes and had {position:,} when the state was saved: lines are missing"
+        return [lacking] if size < position else []
 
     def temporary(self, kind: str) -> Path:
         """A new empty folder in which the artefact `kind` is made before `publish`."""

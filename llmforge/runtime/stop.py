@@ -1,34 +1,54 @@
 """Signals as a question that a loop asks: was a stop requested?
 
-The first SIGINT, SIGTERM or SIGUSR1 sets a flag, so that the loop can save and leave with code 75; a second one ends
-the process at once with code 130. Knows nothing of what is saved.
+The first SIGINT, SIGTERM, SIGUSR1 or SIGHUP sets a flag, so that the loop can save and leave with code 75; a second one
+ends the process at once with code 130. A SIGHUP that the process was started to ignore (`nohup`) stays ignored. Knows
+nothing of what is saved.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from types import FrameType, TracebackType
 
 from llmforge.errors import StopRequested
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 EXIT_AT_ONCE = 130
 
 
 class StopSignals:
-    """`with StopSignals() as stop:` makes the stop signals set `stop.requested` (only in the main thread)."""
+    """`with StopSignals() as stop:` makes the stop signals set `stop.requested` (only in the main thread).
+
+    One inside another is the other: a signal that came before the inner `with` counts in it.
+    """
 
     def __init__(self) -> None:
-        self.requested = False
-        self.signal_name = ""
+        self._outer: StopSignals | None = None
+        self._requested = False
+        self._signal_name = ""
         self._before: dict[signal.Signals, object] = {}
 
+    @property
+    def requested(self) -> bool:
+        """Whether a signal came."""
+        return self._requested if self._outer is None else self._outer.requested
+
+    @property
+    def signal_name(self) -> str:
+        """Which one was the first; empty before."""
+        return self._signal_name if self._outer is None else self._outer.signal_name
+
     def __enter__(self) -> StopSignals:
-        if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        owner = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+        if isinstance(owner, StopSignals):
+            self._outer = owner
+            return self
+        for number in SIGNALS:
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -39,16 +59,23 @@ class StopSignals:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            sys.stderr.write("stopped at once; what was saved last is whole\n")
-            sys.stderr.flush()
+        if self._requested:
+            _say("stopped at once; what was saved last is whole\n")
             os._exit(EXIT_AT_ONCE)
-        self.requested = True
-        self.signal_name = signal.Signals(number).name
-        sys.stderr.write(f"{self.signal_name}: stopping as soon as the work is safe; once more stops at once\n")
-        sys.stderr.flush()
+        self._requested = True
+        self._signal_name = signal.Signals(number).name
+        _say(f"{self._signal_name}: stopping as soon as the work is safe; once more stops at once\n")
 
     def check(self) -> None:
         """Raises StopRequested (75) when a signal came."""
         if self.requested:
             raise StopRequested(f"stopped by {self.signal_name}", hint="the same command goes on")
+
+
+def _say(text: str) -> None:
+    # Straight to the descriptor: the signal may have come in the middle of a write to the buffered stream, which does
+    # not let itself be entered twice; after a SIGHUP the terminal may be gone.
+    try:
+        os.write(2, text.encode())
+    except OSError:
+        return

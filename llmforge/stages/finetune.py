@@ -5,6 +5,7 @@ All weights are trained, or (lora) thin adapters beside them, which are then fol
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from llmforge.model.transformer import Transformer
     from llmforge.runtime.run_folder import RunFolder
     from llmforge.stages.finetune_data import FinetuneData
-    from llmforge.training.assemble import Bench
+    from llmforge.training.assemble import Bench, Resume
     from llmforge.training.loop_parts import TrainResult
 
 ADAPTER = "adapter"
@@ -86,7 +87,9 @@ class FinetuneConfig(Config):
         return self
 
 
-def run(config: FinetuneConfig, console: Console, resume: str = "auto") -> dict[str, object]:
+def run(
+    config: FinetuneConfig, console: Console, resume: str = "auto", allow_changed: Sequence[str] = ()
+) -> dict[str, object]:
     """Trains and publishes `model/` (and `adapter/`); returns CLI.md's object.
 
     Raises:
@@ -96,17 +99,20 @@ def run(config: FinetuneConfig, console: Console, resume: str = "auto") -> dict[
     """
     from llmforge.checkpoint.model_folder import find_model, read_model_config
     from llmforge.runtime.run_folder import RunFolder
+    from llmforge.runtime.stop import StopSignals
     from llmforge.stages.finetune_data import open_data
-    from llmforge.training.assemble import open_bench
+    from llmforge.training.assemble import Resume, open_bench
 
     base = find_model(config.base_model)
     shape = read_model_config(base)
-    with open_bench(config.device, config.deterministic, console) as bench:
+    with StopSignals() as stop, open_bench(config.device, config.deterministic, console) as bench:
         values = config.model_dump(mode="json")
         with RunFolder.open(config.output_dir, "finetune", values, passive=not bench.world.first) as folder:
             with folder.phase("data"):
                 data = open_data(config, base, shape, console)
-            model, outcome = _train(config, data, shape, folder, bench, resume)
+            if bench.world.size == 1:  # several must leave together
+                stop.check()
+            model, outcome = _train(config, data, shape, folder, bench, Resume(resume, allow_changed))
             result = _result(config, data, outcome, shape, folder)
             folder.record(result=result)
             if bench.world.first:
@@ -117,7 +123,7 @@ def run(config: FinetuneConfig, console: Console, resume: str = "auto") -> dict[
 
 
 def _train(
-    config: FinetuneConfig, data: FinetuneData, shape: ModelConfig, folder: RunFolder, bench: Bench, resume: str
+    config: FinetuneConfig, data: FinetuneData, shape: ModelConfig, folder: RunFolder, bench: Bench, resume: Resume
 ) -> tuple[Transformer, TrainResult]:
     from llmforge.model.init import parameter_roles
     from llmforge.runtime.seeding import seed_everything
@@ -131,7 +137,8 @@ def _train(
         bench.console.say(f"packed into {batches.num_rows:,} rows of {row_tokens} tokens, {batches.fill:.0%} full")
     recipe = Recipe(config.train, config.optimizer, config.scheduler, config.parallel)
     horizon = make_horizon(recipe, rows, row_tokens, batches.num_rows)
-    job = Job(folder, recipe, config.model_dump(mode="json"), data.digests, batches, horizon, row_tokens, rows)
+    values, named = config.model_dump(mode="json"), batches.documents
+    job = Job(folder, recipe, values, data.digests, batches, horizon, row_tokens, rows, named)
     flops = shape.flops_per_token(row_tokens) * (_LORA_FLOPS_SHARE if config.method == "lora" else 1)
     start = find_start(job, bench, config.precision, resume, flops)
     seed_everything(config.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from llmforge.model.transformer import Transformer
     from llmforge.runtime.run_folder import RunFolder
     from llmforge.stages.pretrain_data import PretrainData
-    from llmforge.training.assemble import Bench
+    from llmforge.training.assemble import Bench, Resume
     from llmforge.training.loop_parts import TrainResult
 
 _STATE_BYTES_A_PARAMETER = 12  # weight and two averages, fp32
@@ -56,7 +57,9 @@ class PretrainConfig(Config):
         return self
 
 
-def run(config: PretrainConfig, console: Console, resume: str = "auto") -> dict[str, object]:
+def run(
+    config: PretrainConfig, console: Console, resume: str = "auto", allow_changed: Sequence[str] = ()
+) -> dict[str, object]:
     """Trains and publishes `model/`; returns CLI.md's object with the untrained model's bits per byte.
 
     Raises:
@@ -66,18 +69,20 @@ def run(config: PretrainConfig, console: Console, resume: str = "auto") -> dict[
         StopRequested: a signal came; the state is saved.
     """
     from llmforge.runtime.run_folder import RunFolder
+    from llmforge.runtime.stop import StopSignals
     from llmforge.stages.pretrain_data import open_data
-    from llmforge.training.assemble import open_bench
+    from llmforge.training.assemble import Resume, open_bench
 
     data = open_data(config)
     shape = model_config(config, data.vocab_size)
-    with open_bench(config.device, config.deterministic, console) as bench:
+    with StopSignals(), open_bench(config.device, config.deterministic, console) as bench:
         values = config.model_dump(mode="json")
         with (
             RunFolder.open(config.output_dir, "pretrain", values, passive=not bench.world.first) as folder,
             data.watching(bench.world.first),
         ):
-            model, outcome, served = _train(config, data, shape, folder, bench, resume)
+            start = Resume(resume, allow_changed)
+            model, outcome, served = _train(config, data, shape, folder, bench, start)
             data.finish_check(folder, outcome.seconds)
             result = _result(outcome, shape, folder, data) | {"sources": served}
             folder.record(result=result)
@@ -114,7 +119,7 @@ def model_config(config: PretrainConfig, vocab_size: int) -> ModelConfig:
 
 
 def _train(
-    config: PretrainConfig, data: PretrainData, shape: ModelConfig, folder: RunFolder, bench: Bench, resume: str
+    config: PretrainConfig, data: PretrainData, shape: ModelConfig, folder: RunFolder, bench: Bench, resume: Resume
 ) -> tuple[Transformer, TrainResult, dict[str, dict[str, object]]]:
     from llmforge.model.init import parameter_roles
     from llmforge.runtime.seeding import seed_everything
@@ -133,7 +138,7 @@ def _train(
         folder.log(line)
     served_batches = data.check.watched(batches if bench.device.type == "cpu" else Ahead(batches))
     values = config.model_dump(mode="json")
-    job = Job(folder, recipe, values, data.digests, served_batches, horizon, seq_len, rows)
+    job = Job(folder, recipe, values, data.digests, served_batches, horizon, seq_len, rows, batches.documents)
     start = find_start(job, bench, config.precision, resume, shape.flops_per_token(seq_len))
     seed_everything(config.seed)
     model = _build(config, shape, start.dtype)
@@ -143,7 +148,8 @@ def _train(
     trainer = make_trainer(job, bench, start, trained, validation, observers)
     with folder.phase("train"):
         outcome = trainer.train(start.saved)
-    served = {entry.source: entry.as_json() for entry in batches.rows.served(outcome.steps)}
+    rows_served = batches.rows.served(outcome.steps + len(outcome.left_out), outcome.left_out)
+    served = {entry.source: entry.as_json() for entry in rows_served}
     return gathered(model, lambda: _build(config, shape, start.dtype)), outcome, served
 
 

@@ -242,6 +242,8 @@ def make_observers(
 
     def sample(info: StepInfo) -> None:
         if info.step % every == 0 or info.last:
+            if path.exists():
+                _cut(path, info.step - 1)  # the run may have gone back and be here once more
             lines = [json.dumps({"step": info.step, **row}, ensure_ascii=False) for row in _samples(data, model)]
             with path.open("a", encoding="utf-8") as stream:
                 stream.write("".join(line + "\n" for line in lines))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmforge.errors import DataError, LlmforgeError, UsageError
+from llmforge.training.spikes import data_step, run_step
 
 if TYPE_CHECKING:
     from llmforge.stages.trace_corpus import Origin, TracedCorpus
@@ -57,7 +58,7 @@ def trace_step(traced: TracedRun, step: int) -> dict[str, Any]:
     if not 1 <= step <= traced.steps:
         what = f"the run took {traced.steps:,} steps, so there is no step {step:,}"
         raise UsageError(what, traced.path, "steps count from 1, as in metrics.jsonl")
-    spans = traced.rows.trace(step - 1)
+    spans = traced.rows.trace(data_step(step - 1, traced.left_out))
     told: dict[str, Any] = {
         "run": str(traced.path),
         "step": step,
@@ -109,7 +110,8 @@ def _documents(traced: TracedRun, number: int, spans: list[TracedSpan], told: di
 def trace_document(traced: TracedRun, identity: str) -> dict[str, Any]:
     """All documents of an id (there may be one in each source): the steps that saw each, or why none did.
 
-    `fate` is one of: seen, not_reached (in the tokens, but no step came to it), held_out, dropped, not_in_tokens.
+    `fate` is one of: seen, not_reached (in the tokens, but no step came to it), left_out (with the data of a step
+    whose loss spiked), held_out, dropped, not_in_tokens.
 
     Raises:
         DataError: no document has this id.
@@ -130,13 +132,15 @@ def trace_document(traced: TracedRun, identity: str) -> dict[str, Any]:
             corpora[corpus.path], known[corpus.path] = corpus, corpus.named(identity)
         for at in source.split.find(identity):
             entry = source.split.document(at)
-            steps = Counter(step + 1 for step in traced.rows.steps_of(number, at, traced.steps))
+            served = traced.rows.steps_of(number, at, traced.steps + len(traced.left_out))
+            taken = (run_step(step, traced.left_out) for step in served)
+            steps = Counter(step + 1 for step in taken if step is not None)
             facts = {"source": entry.source, "mixture": source.name, "tokens": entry.length}
             if corpus is not None:
                 trained.add((corpus.path, entry.source))
                 origin = known[corpus.path].get((entry.source, identity))
                 facts |= origin.as_json() if origin is not None else {}
-            facts["fate"] = "seen" if steps else "not_reached"
+            facts["fate"] = "seen" if steps else "left_out" if served else "not_reached"
             facts["steps"] = [{"step": step, "rows": rows} for step, rows in sorted(steps.items())]
             told["found"].append(facts)
     for path, origins in known.items():

@@ -88,6 +88,7 @@ def _fate(entry: Mapping[str, Any], steps_done: int) -> str:
         return f"dropped by {entry['reason']}: {entry['detail']}{kept}"
     return {
         "not_reached": f"in the tokens, but none of the {steps_done:,} steps came to it",
+        "left_out": "left out with the data of steps whose loss spiked (run.json, rewinds): no step saw it",
         "held_out": "held out for validation: no step sees it",
         "not_in_tokens": "in the corpus, but not in the tokens: it has no text, or is not selected",
     }[fate]

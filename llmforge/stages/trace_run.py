@@ -31,6 +31,8 @@ class TracedRun:
     folders: tuple[TokenFolder, ...]
     valid: tuple[TokenSplit, ...]
     rows: RunRows
+    # data steps (from 0) that no step of the run saw, since it went back and left them out
+    left_out: tuple[int, ...] = ()
 
 
 def open_run(given: Path) -> TracedRun:
@@ -57,7 +59,8 @@ def open_run(given: Path) -> TracedRun:
     plan = RunRows(sources, config.data.seq_len, rows, config.seed, mixing(config))
     result = facts.get("result") if isinstance(facts.get("result"), dict) else {}
     kept = result.get("best_step") if isinstance(result, dict) else None
-    return TracedRun(path, config, _steps_done(path, facts), kept, folders, _held_out(config, folders, path), plan)
+    steps, held_out = _steps_done(path, facts), _held_out(config, folders, path)
+    return TracedRun(path, config, steps, kept, folders, held_out, plan, _left_out(facts))
 
 
 def locate(path: str, kind: str, run: Path, digest: str | None, what: str) -> Path:
@@ -120,6 +123,11 @@ def _config(path: Path) -> PretrainConfig:
         raise DamagedError(f"not a config that this version wrote: {error.what}", error.where) from error
     except UsageError as error:
         raise DamagedError(error.what, error.where, error.hint) from error
+
+
+def _left_out(facts: dict[str, Any]) -> tuple[int, ...]:
+    rewinds = facts.get("rewinds", [])
+    return tuple(sorted({int(step) for entry in rewinds for step in entry["data"]}))
 
 
 def _used_digests(path: Path) -> dict[str, str]:

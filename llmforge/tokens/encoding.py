@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from llmforge.corpus.document import Document
 from llmforge.errors import MachineError
+from llmforge.runtime.worker_process import begin_worker
 from llmforge.tokenizer.tokenizer import Tokenizer
 from llmforge.tokens.shard import width_of
 
@@ -130,7 +130,7 @@ _worker: list[Tokenizer] = []
 
 
 def _start_worker(folder: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    begin_worker()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _worker[:] = [Tokenizer.load(folder)]
 

@@ -61,6 +61,10 @@ class WindowBatches:
         """`batches(step)`."""
         return self.batches(step)
 
+    def documents(self, step: int) -> list[str]:
+        """Id and source of each document in a step's batch, each once."""
+        return list(dict.fromkeys(f"{span.document.id} ({span.document.source})" for span in self.trace(step)))
+
     def epoch(self, step: int) -> float:
         """How often the text has been seen before a step, all sources taken together."""
         return step * self.batch_rows / self.num_windows

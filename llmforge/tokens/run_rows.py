@@ -143,14 +143,18 @@ class RunRows:
                     column += length
         return spans
 
-    def served(self, steps: int) -> list[Served]:
-        """Exact counts after the first `steps` steps, a source each."""
+    def served(self, steps: int, left_out: Sequence[int] = ()) -> list[Served]:
+        """Exact counts after the first `steps` steps, without those (from 0) that were left out, a source each."""
         found = []
         used = self.mixture.used(steps * self.batch_rows)
-        for source, layout, rows in zip(self.sources, self.layouts, used, strict=True):
+        gone = [row for step in left_out for row in self.step(step)]
+        for number, (source, layout, rows) in enumerate(zip(self.sources, self.layouts, used, strict=True)):
             epochs, rest = divmod(rows, layout.num_rows)
             tokens = epochs * int(layout.inputs(0, layout.num_rows)[1].sum()) if epochs else 0
             tokens += int(layout.inputs(epochs, rest)[1].sum()) if rest else 0
+            unseen = [row for row in gone if row.source == number]
+            rows -= len(unseen)
+            tokens -= sum(min(sum(count for _, count in row.pieces), self.seq_len) for row in unseen)
             found.append(Served(source.name, rows, tokens, rows / layout.num_rows, layout.wasted))
         return found
 

@@ -7,7 +7,7 @@ stage builds it and says each parameter's role.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -36,7 +36,7 @@ from llmforge.training.loop_parts import Loop, StepInfo, Validation
 from llmforge.training.optimizer import Optimizer
 from llmforge.training.parallel import Parallel, choose_compile, choose_strategy, compile_objective
 from llmforge.training.settings import OptimizerSettings, ParallelSettings, SchedulerSettings, TrainSettings
-from llmforge.training.state import Saved, find_state
+from llmforge.training.state import Claim, Saved, find_state
 from llmforge.training.trainer import Trainer
 
 
@@ -102,6 +102,16 @@ class Job:
     horizon: Horizon
     row_tokens: int
     batch_rows: int
+    # names of the documents in the data of a step (from 0)
+    documents: Callable[[int], Sequence[str]] | None = None
+
+
+@dataclass(frozen=True)
+class Resume:
+    """From where to go on (`auto`, `never` or a folder), and the keys of the config that may have changed since."""
+
+    place: str = "auto"
+    allowed: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -113,14 +123,16 @@ class Start:
     compiled: bool
 
 
-def find_start(job: Job, bench: Bench, precision: PrecisionName, resume: str, flops_per_token: float) -> Start:
+def find_start(job: Job, bench: Bench, precision: PrecisionName, resume: Resume, flops_per_token: float) -> Start:
     """Looks for a state to go on from, and resolves `precision: auto` and `compile: auto` once for the whole run.
 
     Raises:
         UsageError, DataError, DamagedError: as `find_state`.
         MachineError: the machine cannot compute so.
     """
-    saved, notes = find_state(job.run.path, resume, job.config, job.data, job.horizon, bench.world)
+    claim = Claim(job.config, job.data, job.horizon, resume.allowed)
+    with job.run.refusing():
+        saved, notes = find_state(job.run.path, resume.place, claim, bench.world)
     for note in notes:
         bench.console.warn(note)
         job.run.log(note)
@@ -189,6 +201,7 @@ def make_trainer(
         choices={"precision": _precision_name(start.dtype), "compile": start.compiled, "strategy": strategy},
         flops_per_token=trained.flops_per_token,
         peak=peak_rate(device, start.dtype),
+        documents=job.documents,
     )
     optimizer = Optimizer(parallel.model, trained.roles, recipe.optimizer)
     made = validation() if validation is not None else None

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from llmforge.runtime.console import duration
 from llmforge.training import schedule
 from llmforge.training.settings import SchedulerSettings
 
@@ -18,6 +19,7 @@ from llmforge.training.settings import SchedulerSettings
 _SPARE = 0.02
 # the horizon is moved only when the rest would take this much longer, or shorter, than there is time
 _LATE = 1.03
+_FEW_STEPS = 10  # a budget in minutes that gave no more was eaten by something else
 
 
 @dataclass
@@ -83,6 +85,13 @@ class Horizon:
         if self.seconds is not None:
             return max(0.0, self.seconds - elapsed)
         return None if pace is None or self.state.steps is None else max(0.0, (self.state.steps - step) * pace)
+
+    def notes(self, steps: int) -> list[str]:
+        """What a person should know when the run is over after so many steps."""
+        if self.seconds is None or steps >= _FEW_STEPS:
+            return []
+        enough = f"{duration(self.seconds)} were enough for {steps} steps, validation with it"
+        return [f"{enough}; give train.max_minutes more, or validation fewer tokens"]
 
     def saved(self) -> dict[str, object]:
         """The state as JSON values."""

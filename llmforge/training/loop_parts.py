@@ -5,7 +5,7 @@ Knows no model and no file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -50,6 +50,8 @@ class Loop:
     choices: dict[str, object]
     flops_per_token: float
     peak: float | None = None
+    # names of the documents in the data of a step (from 0)
+    documents: Callable[[int], Sequence[str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,3 +69,5 @@ class TrainResult:
     best_step: int | None
     stopped_early: bool
     seconds: float
+    # data steps (from 0) below the last one's that no step saw
+    left_out: Sequence[int] = ()

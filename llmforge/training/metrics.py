@@ -74,6 +74,11 @@ class Clock:
             self._recent.append(seconds)
 
     @property
+    def warm_up(self) -> float:
+        """Seconds that the first step took beyond a usual one."""
+        return max(0.0, (self.first_step or 0.0) - (self.step_seconds or 0.0))
+
+    @property
     def step_seconds(self) -> float | None:
         """Mean seconds of the last steps."""
         return statistics.fmean(self._recent) if self._recent else None
@@ -91,30 +96,35 @@ class Window:
     pending: list[tuple[Tensor, Tensor, Tensor, int]] = field(default_factory=list)
     # steps in a row that were not applied, over the windows
     not_finite: int = 0
+    # whether the run ends after too many of them
+    gives_up: bool = True
 
     def add(self, loss: Tensor, norm: Tensor, finite: Tensor, trained: int) -> None:
         """Keeps a step's figures where they are."""
         self.pending.append((loss, norm, finite, trained))
 
-    def gather(self, step: int) -> None:
-        """Reads what is on the device; `step` is the number of steps done.
+    def gather(self, step: int) -> list[tuple[float, float, bool, int]]:
+        """Reads what is on the device and returns it, a (loss, norm, finite, trained) each; `step` steps are done.
 
         Raises:
             DataError: too many steps in a row were not finite.
         """
         if not self.pending:
-            return
+            return []
         figures = torch.stack([torch.stack([a.float(), b.float(), c.float()]) for a, b, c, _ in self.pending]).tolist()
         for (loss, norm, finite), (_, _, _, trained) in zip(figures, self.pending, strict=True):
             self.read.append((loss, norm, bool(finite), trained))
             self.not_finite = 0 if finite else self.not_finite + 1
+        new = self.read[-len(self.pending) :]
         self.pending.clear()
-        if self.not_finite >= MAX_NOT_FINITE:
+        if self.gives_up and self.not_finite >= MAX_NOT_FINITE:
             first = step - self.not_finite + 1
             raise DataError(
                 f"the loss or the gradient was not finite at steps {first} to {step}; none of them was applied",
-                hint="lower optimizer.lr or set train.max_grad_norm; the last saved state is intact",
+                hint="lower optimizer.lr, set train.max_grad_norm, or let the run go back past their data "
+                "(train.spikes); the last saved state is intact",
             )
+        return new
 
     def close(self) -> dict[str, object]:
         """The window's mean loss a token and last gradient norm; then it begins anew."""

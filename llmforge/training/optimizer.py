@@ -100,6 +100,7 @@ class Optimizer:
             for parameter in group["params"]:
                 name = names[id(parameter)]
                 kept = {kind: tensors[f"{name}.{kind}"] for kind in _ADAM_TENSORS if f"{name}.{kind}" in tensors}
+                self.adam.state.pop(parameter, None)  # a run that goes back to its start has stepped already
                 if kept:
                     step = kept.pop("step").to(parameter.device, torch.float32, copy=True)
                     self.adam.state[parameter] = {"step": step, **{k: like(v, parameter) for k, v in kept.items()}}

@@ -63,6 +63,8 @@ class Parallel:
     def __init__(self, objective: nn.Module, strategy: Strategy, world: World, device: torch.device) -> None:
         self.objective, self.strategy, self.world = objective, strategy, world
         self.model = cast(nn.Module, objective.model)
+        # called before each pass of `token_losses`, on every process; ends it by an exception
+        self.before_pass: Callable[[], None] = lambda: None
         self._module: nn.Module = objective
         # DDP averages where a sum is wanted.
         self.gradient_factor = float(world.size) if strategy == "ddp" else 1.0
@@ -96,6 +98,7 @@ class Parallel:
 
         Runs as written, since compiling it too would take longer than it gains.
         """
+        self.before_pass()
         self.objective.eval()
         try:
             # Past DDP's own forward: nothing has to travel between processes.

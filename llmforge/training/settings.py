@@ -27,6 +27,19 @@ class EarlyStopping(Config):
     min_delta: NonNegativeFloat = 0.0
 
 
+class Spikes(Config):
+    """Goes back to a saved state when a loss is not finite or leaps up, and leaves out the data that did it."""
+
+    # a loss this many robust standard deviations above the median of the window is a spike
+    threshold: Annotated[float, Field(gt=0, le=1e6)] = 12.0
+    # steps before that a loss is compared with; it is judged from then on
+    window: Annotated[int, Field(ge=8, le=2**16)] = 64
+    # steps whose data is left out, the guilty one last; twice as many where it spikes again at once
+    skip_steps: Annotated[int, Field(gt=0, le=2**10)] = 1
+    # times that a run may go back before it gives up
+    max_rewinds: Annotated[int, Field(gt=0, le=16)] = 5
+
+
 class TrainSettings(Config):
     """The loop: how much a step takes, how long the run is, how often it reports and saves."""
 
@@ -57,9 +70,13 @@ class TrainSettings(Config):
     save_every: Count | None = 500
     # steps between two samples of text; null: none
     sample_every: Count | None = None
-    # saved states that are kept (two are kept at least)
+    # saved states that are kept (two are kept at least); with early stopping the best one's too
     keep_last: PositiveInt = 2
+    # states of every so many steps are kept for good, a multiple of save_every; null: none
+    keep_every: Count | None = None
     early_stopping: EarlyStopping | None = None
+    # null: a step that is not finite is not applied, three in a row end the run, and no loss is too high
+    spikes: Spikes | None = None
     # auto compiles the forward and backward pass when the run is long enough to gain from it
     compile: bool | Literal["auto"] = "auto"
 
@@ -73,6 +90,8 @@ class TrainSettings(Config):
             raise ValueError("give global_batch_size or global_batch_tokens, not both")
         if self.early_stopping is not None and self.eval_every is None:
             raise ValueError("early_stopping needs eval_every: it looks at the validations within the run")
+        if self.keep_every is not None and (self.save_every is None or self.keep_every % self.save_every):
+            raise ValueError(f"keep_every must be a multiple of save_every, which is {self.save_every}")
         return self
 
     def batch_rows(self, row_tokens: int) -> int:

@@ -8,7 +8,7 @@ join it in `capture` and leave it in `restore`.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from llmforge.checkpoint.train_state import latest_state, load_state
+from llmforge.checkpoint.train_state import META, check_state, latest_state, load_state
 from llmforge.errors import DamagedError, DataError, UsageError
 from llmforge.runtime.distributed import World
 from llmforge.runtime.seeding import capture_rng, restore_rng
@@ -27,7 +27,8 @@ FORMAT = 1
 CHECKPOINTS = "checkpoints"
 # Keys that change no weight.
 HARMLESS = frozenset(
-    {"output_dir", "train.log_every", "train.save_every", "train.keep_last", "train.sample_every", "train.eval_tokens"}
+    {"output_dir"}
+    | {f"train.{key}" for key in ("log_every", "save_every", "keep_last", "keep_every", "sample_every", "eval_tokens")}
 )
 _BUDGETS = frozenset({"train.max_steps", "train.max_tokens", "train.num_epochs", "train.max_minutes"})
 
@@ -62,6 +63,11 @@ class Saved:
     def step(self) -> int:
         """Steps done."""
         return int(self.meta["progress"]["step"])
+
+    @property
+    def run_folder(self) -> Path:
+        """The folder of the run that saved it."""
+        return self.path.resolve().parent.parent
 
     @property
     def choices(self) -> dict[str, Any]:
@@ -120,9 +126,18 @@ def _parts(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     return parts
 
 
-def find_state(
-    folder: Path, resume: str, config: Mapping[str, object], data: Mapping[str, str], horizon: Horizon, world: World
-) -> tuple[Saved | None, list[str]]:
+@dataclass(frozen=True)
+class Claim:
+    """What the run that looks for a state is: its config, its data's digests, its length, and the keys of its config
+    that may differ from the state's, each with all below it."""
+
+    config: Mapping[str, object]
+    data: Mapping[str, str]
+    horizon: Horizon
+    allowed: Collection[str] = ()
+
+
+def find_state(folder: Path, resume: str, claim: Claim, world: World) -> tuple[Saved | None, list[str]]:
     """The state to go on from, and notes for the log; `folder` is the run folder.
 
     `resume` is `auto` (the newest whole state if there is one), `never` (earlier states are removed) or a folder:
@@ -138,14 +153,21 @@ def find_state(
     place, notes = cast(tuple[str | None, list[str]], world.agree(found))
     if place is None:
         return None, notes
-    path = Path(place)
-    tensors, meta = load_state(path)
+    saved = open_state(Path(place))
+    _refuse_other_data(saved, claim.data)
+    return saved, notes + _refuse_other_config(saved, claim)
+
+
+def open_state(path: Path) -> Saved:
+    """A state whose digests were compared already.
+
+    Raises:
+        DamagedError: it is none of this version.
+    """
+    tensors, meta = load_state(path, verified=True)
     if meta.get("format") != FORMAT or not isinstance(meta.get("config"), dict):
         raise DamagedError("not a state of this version of llmforge", path, "start anew: --resume never")
-    saved = Saved(path, tensors, meta)
-    _refuse_other_data(saved, data)
-    _refuse_other_config(saved, config, horizon)
-    return saved, notes
+    return Saved(path, tensors, meta)
 
 
 def _locate(folder: Path, resume: str) -> tuple[str | None, list[str]]:
@@ -157,7 +179,8 @@ def _locate(folder: Path, resume: str) -> tuple[str | None, list[str]]:
 
 
 def _named(given: Path) -> tuple[Path | None, list[str]]:
-    if (given / "state.json").is_file():
+    if (given / META).is_file():
+        check_state(given)
         return given, []
     folder = given / CHECKPOINTS if (given / CHECKPOINTS).is_dir() else given
     path, notes = latest_state(folder)
@@ -189,20 +212,37 @@ def _refuse_other_data(saved: Saved, data: Mapping[str, str]) -> None:
         )
 
 
-def _refuse_other_config(saved: Saved, config: Mapping[str, object], horizon: Horizon) -> None:
-    before, now = flat(saved.meta["config"]), flat(config)
-    changed = {key for key in set(before) | set(now) if before.get(key) != now.get(key)} - HARMLESS
-    if changed & _BUDGETS and _same_rates(saved, horizon):
+def _refuse_other_config(saved: Saved, claim: Claim) -> list[str]:
+    """Raises UsageError unless what differs is harmless or allowed; notes on the latter."""
+    before, now = flat(saved.meta["config"]), flat(claim.config)
+    known = set(before) | set(now)
+    unknown = sorted(key for key in claim.allowed if not any(_below(name, key) for name in known))
+    if unknown:
+        raise UsageError(f"no such key of the config: {', '.join(unknown)}", "--allow-changed", "name it in full")
+    changed = {key for key in known if before.get(key) != now.get(key)} - HARMLESS
+    named = {key for key in changed if any(_below(key, other) for other in claim.allowed)}
+    changed -= named
+    if changed & _BUDGETS and _same_rates(saved, claim.horizon):
         changed -= _BUDGETS
     if now.get("train.early_stopping") is None and before.get("train.early_stopping") is None:
         changed -= {"train.eval_every"}
     if changed:
-        shown = "; ".join(f"{key}: {before.get(key)} then, {now.get(key)} now" for key in sorted(changed)[:8])
+        keys = ",".join(sorted(changed))
         raise UsageError(
-            f"the config differs from that of the saved state at step {saved.step}: {shown}",
+            f"the config differs from that of the saved state at step {saved.step}: {_told(changed, before, now)}",
             saved.path,
-            "undo the change, use another output_dir, or start anew with --resume never",
+            f"undo the change, use another output_dir, go on with it by --allow-changed {keys}, or start anew with "
+            "--resume never",
         )
+    return [f"goes on with what was changed: {_told(named, before, now)}"] if named else []
+
+
+def _below(key: str, other: str) -> bool:
+    return key == other or key.startswith(f"{other}.")
+
+
+def _told(keys: Collection[str], before: Mapping[str, object], now: Mapping[str, object]) -> str:
+    return "; ".join(f"{key}: {before.get(key)} then, {now.get(key)} now" for key in sorted(keys)[:8])
 
 
 def _same_rates(saved: Saved, horizon: Horizon) -> bool:

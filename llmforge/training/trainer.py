@@ -15,11 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llmforge.checkpoint.train_state import save_state
 from llmforge.errors import StopRequested
 from llmforge.runtime.console import Bar, duration
 from llmforge.runtime.device import peak_memory_bytes, synchronize
-from llmforge.runtime.distributed import World
 from llmforge.runtime.run_folder import RunFolder
 from llmforge.runtime.stop import StopSignals
 from llmforge.tokens.batch import Batch
@@ -27,12 +25,13 @@ from llmforge.training.early_stopping import judge, put_back
 from llmforge.training.horizon import Horizon
 from llmforge.training.loop_parts import Loop, StepInfo, TrainResult, Validation
 from llmforge.training.metrics import Clock, Window, mfu
+from llmforge.training.micro_batches import micro_batches
 from llmforge.training.optimizer import Optimizer, trainable, whole
 from llmforge.training.parallel import Parallel
-from llmforge.training.state import CHECKPOINTS, Progress, Saved, capture, restore
-from llmforge.training.validation import untrained
-
-_FEW_STEPS = 10  # a budget in minutes that gave no more was eaten by something else
+from llmforge.training.rewind import go_back, record_skips
+from llmforge.training.spikes import SpikeWatch
+from llmforge.training.state import Progress, Saved, capture, restore
+from llmforge.training.states import States
 
 
 @dataclass
@@ -57,55 +56,100 @@ class Trainer:
     _marked: tuple[float, int] = field(default=(0.0, 0), init=False)
     _shown: int = field(default=0, init=False)
 
+    def __post_init__(self) -> None:
+        self._states = States(self.run, self.config.world, self.config.train)
+        self._watch = SpikeWatch(self.config.train.spikes)
+        self._window.gives_up = self.config.train.spikes is None
+
     def train(self, saved: Saved | None = None) -> TrainResult:
         """Runs to the horizon, from the start or from a saved state.
 
         Raises:
             StopRequested: a signal came; the state is saved and the same command goes on.
-            DataError: the loss or the gradient was not finite several steps in a row.
+            DataError: the loss or the gradient was not finite several steps in a row, or spiked too often.
+            MachineError: a state cannot be written; those before are whole.
         """
-        with StopSignals() as stop, self.config.console.progress("training", self.schedule.steps, "steps") as bar:
+        progress = self.config.console.progress("training", self.schedule.steps, "steps")
+        with StopSignals() as stop, progress as bar, self._states:
             self._begin(saved, bar)
             while not self._over(stop):
                 self._clock.step_begins()
-                batch = self.batches(self.progress.step)
+                batch = self._next_batch()
                 loss = self._backward(batch)
                 norm, finite = self._clip(loss)
+                self._states.settle()
                 self.optimizer.step(self.schedule.factor(self.progress.step), finite)
                 self.optimizer.zero_grad()
                 self._count(batch, loss, norm, finite)
                 self._clock.step_ends()
+                if self._went_back():
+                    continue
                 self._report(bar)
                 self._evaluate_when_due()
                 self._save_when_due()
-            return self._finish()
+            return self._finish(stop)
 
     def _begin(self, saved: Saved | None, bar: Bar) -> None:
         """Starts anew, or takes everything back from a saved state."""
         if saved is None:
-            self.run.truncate_metrics(0)
+            self.run.take_metrics(self.run.path, 0)
             self.progress.untrained = self._validate(whole=False)
+            if self.config.train.spikes is not None:
+                self._save()  # there must be something to go back to
         else:
-            self.progress, self._best = restore(saved, self.objective.model, self.optimizer, self.schedule)
-            self._window.restore(saved.meta["window"])
-            self.run.truncate_metrics(int(saved.meta["metrics_position"]))
+            self._take(saved)
             self._clock = Clock(self.progress.elapsed)
-            self._reserve = float(saved.meta["reserve"])
+            self._states.resumed(saved)
             bar.advance(self.progress.step)
         self._marked = (self._clock.working(), self.progress.tokens)
         self._shown = self.progress.step
+        record_skips(self._watch, self.run)
+
+    def _take(self, saved: Saved, keep_skips: bool = False) -> None:
+        """Everything as it was when `saved` was."""
+        self.progress, self._best = restore(saved, self.objective.model, self.optimizer, self.schedule)
+        self._window.restore(saved.meta["window"])
+        self._watch.restore(saved.meta.get("spikes"), keep_skips)
+        for note in self.run.take_metrics(saved.run_folder, int(saved.meta["metrics_position"])):
+            self.config.console.warn(note)
+        self._reserve = float(saved.meta["reserve"])
 
     def _over(self, stop: StopSignals) -> bool:
         """Whether the run is at its end; leaves when asked to. All processes decide alike."""
         clock, step = self._clock, self.progress.step
         asked, elapsed, pace = self.config.world.largest([float(stop.requested), clock.elapsed(), clock.pace() or 0.0])
         if asked:
+            self._went_back(at_once=True)
             self._save()
-            name = stop.signal_name or "a signal to another process"
-            raise StopRequested(
-                f"stopped by {name} after step {step}, state saved", self.run.path, "the same command goes on"
-            )
+            self._leave_if_asked(stop)
         return self.progress.stopped_early or self.schedule.watch(step, elapsed, pace or None, self._reserve)
+
+    def _leave_if_asked(self, stop: StopSignals) -> None:
+        """Ends the run for now; no process goes before the state is on the disk, since the rest would go with it."""
+        if self.config.world.largest([float(stop.requested)])[0]:
+            self._states.wait()
+            name, step = stop.signal_name or "a signal to another process", self.progress.step
+            what = f"stopped by {name} after step {step}, state saved"
+            raise StopRequested(what, self.run.path, "the same command goes on")
+
+    def _next_batch(self) -> Batch:
+        """The batch of this step, behind the data that was left out; a jump over some is a line of metrics.jsonl."""
+        for skip in self._watch.at(self.progress.step):
+            self.run.metrics({"step": skip.step, "rewind": skip.as_json()})
+        return self.batches(self._watch.data_step(self.progress.step))
+
+    def _went_back(self, at_once: bool = False) -> bool:
+        """Looks at the losses as soon as that costs nothing; at a spike, takes up the last state before it."""
+        step, ends = self.progress.step, self.progress.step == self.schedule.steps
+        reads = step % self.config.train.log_every == 0 or self._states.due(step)
+        due = reads or ends or at_once or self.config.device.type == "cpu"
+        found = self._watch.look(self._window.gather(step), step) if self._watch.on and due else None
+        if found is None:
+            return False
+        with self._clock.aside():
+            self._take(go_back(found, self._watch, self._states, self.config, self.run), keep_skips=True)
+        self._marked = (self._clock.working(), self.progress.tokens)
+        return True
 
     def _backward(self, batch: Batch) -> Tensor:
         """Gradients of the batch's loss a trained token, over micro-batches and processes; returns the summed loss."""
@@ -203,43 +247,42 @@ class Trainer:
                 self._best = {n: whole(v.detach()).clone() for n, v in trainable(self.objective.model).items()}
 
     def _save_when_due(self) -> None:
-        every, step = self.config.train.save_every, self.progress.step
-        if (every is not None and step % every == 0) or step == self.schedule.steps or self.progress.stopped_early:
+        self._states.look()
+        if self._states.due(self.progress.step):
             self._save()
 
     def _save(self) -> None:
-        """Writes the whole state; every process takes part, the first one writes."""
+        """Takes the whole state, if it has changed; every process takes part, the first one writes."""
+        if self._states.newest == self.progress.step:
+            return
         with self._clock.aside():
             self._window.gather(self.progress.step)
             self.progress.elapsed = self._clock.elapsed()
             tensors, meta = capture(self.objective.model, self.optimizer, self.schedule, self.progress, self._best)
             meta |= {"window": self._window.saved(), "metrics_position": self.run.metrics_position()}
             meta |= {"reserve": self._reserve, "config": self.config.config, "data": self.config.data}
-            meta["choices"] = self.config.choices
-            if self.config.world.first:
-                folder = self.run.path / CHECKPOINTS
-                save_state(folder, self.progress.step, tensors, meta, self.config.train.keep_last)
-            self.config.world.wait()
+            meta |= {"choices": self.config.choices, "spikes": self._watch.saved()}
+            best = [self.progress.best_step] if self._best else []
+            self._states.save(self.progress.step, tensors, meta, best, self._watch.reach)
 
     def _ends_best(self) -> bool:
         """Whether a run that used all of its budget ends with weights that beat the best ones kept on the way."""
         figures, best = self._validate(whole=False), self.progress.best_loss
         return bool(figures) and (best is None or float(figures["valid_loss"]) < best)
 
-    def _finish(self) -> TrainResult:
+    def _finish(self, stop: StopSignals) -> TrainResult:
         """The last validation, on the whole split, with the weights that are kept."""
         early = self.progress.stopped_early
-        if self.schedule.seconds is not None and self.progress.step < _FEW_STEPS:
-            self.config.console.warn(
-                f"{duration(self.schedule.seconds)} were enough for {self.progress.step} steps, validation with it;"
-                " give train.max_minutes more, or validation fewer tokens"
-            )
+        self._save()
+        for note in self.schedule.notes(self.progress.step):
+            self.config.console.warn(note)
         best = bool(self._best) and self.config.train.early_stopping is not None and (early or not self._ends_best())
+        self._states.settle()
         if best:
             put_back(self.objective.model, self._best)
+        self.objective.before_pass = lambda: self._leave_if_asked(stop)  # what is left can be done later
         self.progress.newest = self._validate(whole=True) or self.progress.newest
         steady = self._rates[1:] or self._rates
-        first, usual = self._clock.first_step or 0.0, self._clock.step_seconds or 0.0
         return TrainResult(
             steps=self.progress.step,
             tokens=self.progress.tokens,
@@ -247,25 +290,10 @@ class Trainer:
             figures=self.progress.newest,
             untrained=self.progress.untrained,
             tokens_per_second=statistics.median(steady) if steady else None,
-            compile_seconds=max(0.0, first - usual) if self.config.choices.get("compile") else 0.0,
+            compile_seconds=self._clock.warm_up if self.config.choices.get("compile") else 0.0,
             peak_memory_bytes=peak_memory_bytes(self.config.device),
             best_step=self.progress.best_step if best else None,
             stopped_early=early,
             seconds=self._clock.elapsed(),
+            left_out=self._watch.left_out,
         )
-
-
-def micro_batches(batch: Batch, world: World, size: int) -> list[Batch]:
-    """This process's rows of the global batch, in as many micro-batches on every process, of `size` rows at most.
-
-    Rows are shared out as evenly as they go; a process with nothing left takes part with rows that count for nothing.
-    """
-    ends = [batch.num_rows * rank // world.size for rank in range(world.size + 1)]
-    most = max(b - a for a, b in zip(ends, ends[1:], strict=False))
-    count = max(1, -(-most // size))
-    start, rows = ends[world.rank], ends[world.rank + 1] - ends[world.rank]
-    parts = []
-    for number in range(count):
-        low, high = start + rows * number // count, start + rows * (number + 1) // count
-        parts.append(batch.rows(low, high) if high > low else untrained(batch.rows(0, 1)))
-    return parts

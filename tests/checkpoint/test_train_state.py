@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from llmforge.checkpoint import train_state
-from llmforge.checkpoint.train_state import latest_state, load_state, save_state
+from llmforge.checkpoint.train_state import Retention, latest_state, load_state, save_state
 from llmforge.errors import DamagedError, DataError, MachineError
 
 
@@ -61,12 +61,12 @@ def test_everything_comes_back_exactly(tmp_path: Path) -> None:
 
 def test_retention_and_latest(tmp_path: Path) -> None:
     for step in (10, 20, 30, 40):
-        save_state(tmp_path, step, sample(step), {"step": step}, keep_last=3)
+        save_state(tmp_path, step, sample(step), {"step": step}, Retention(3))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "step-20", "step-30", "step-40"]
     assert (tmp_path / "latest").read_text() == "step-40\n"
     assert latest_state(tmp_path) == (tmp_path / "step-40", [])
     # A run that went back to an earlier step leaves the abandoned course behind.
-    save_state(tmp_path, 35, sample(35), {"step": 35}, keep_last=1)
+    save_state(tmp_path, 35, sample(35), {"step": 35}, Retention(1))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "step-30", "step-35"]
 
 

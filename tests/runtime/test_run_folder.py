@@ -78,7 +78,7 @@ def test_metrics_can_be_cut_to_a_position(tmp_path: Path) -> None:
         run.metrics({"step": 1})
         position = run.metrics_position()
         run.metrics({"step": 2})
-        run.truncate_metrics(position)
+        run.take_metrics(run.path, position)
         run.metrics({"step": 2, "again": True})
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines == [{"step": 1}, {"step": 2, "again": True}]
