@@ -134,10 +134,19 @@ class Training:
         str, typer.Option(metavar="auto|never|DIR", help="Go on from the newest checkpoint, never, or from this one.")
     ] = "auto"
     nproc: Annotated[int, typer.Option(min=1, max=1024, help="Processes on this machine (one per GPU).")] = 1
+    max_restarts: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Go on by itself so often after a process was killed or failed.")
+    ] = 0
+    nnodes: Annotated[int, typer.Option(min=1, metavar="N", help="Machines, on each of which this command runs.")] = 1
+    rdzv_endpoint: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where the machines meet: the first of them and a port.")
+    ] = None
 
     def options(self) -> dict[str, object]:
-        """The flags as arguments of the stage."""
-        return {"resume": self.resume, "nproc": self.nproc}
+        """The flags as arguments of the stage, and the processes that it runs on."""
+        from llmforge.runtime.launch import Fleet
+
+        return {"resume": self.resume, "fleet": Fleet(self.nproc, self.nnodes, self.rdzv_endpoint, self.max_restarts)}
 
 
 @dataclass(frozen=True)

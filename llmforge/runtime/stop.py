@@ -10,12 +10,15 @@ import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType, TracebackType
 
 from llmforge.errors import StopRequested
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 EXIT_AT_ONCE = 130
+# A scheduler signals a whole job, and torchrun then hands its own copy on to its ranks: for a rank that is one request.
+_ONE_REQUEST_SECONDS = 5.0
 
 
 class StopSignals:
@@ -24,6 +27,7 @@ class StopSignals:
     def __init__(self) -> None:
         self.requested = False
         self.signal_name = ""
+        self._first = 0.0
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> StopSignals:
@@ -39,14 +43,17 @@ class StopSignals:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and "RANK" in os.environ and time.monotonic() - self._first < _ONE_REQUEST_SECONDS:
+            return
         if self.requested:
             sys.stderr.write("stopped at once; what was saved last is whole\n")
             sys.stderr.flush()
             os._exit(EXIT_AT_ONCE)
-        self.requested = True
+        self.requested, self._first = True, time.monotonic()
         self.signal_name = signal.Signals(number).name
-        sys.stderr.write(f"{self.signal_name}: stopping as soon as the work is safe; once more stops at once\n")
-        sys.stderr.flush()
+        if os.environ.get("RANK", "0") == "0":  # one line for a group
+            sys.stderr.write(f"{self.signal_name}: stopping as soon as the work is safe; once more stops at once\n")
+            sys.stderr.flush()
 
     def check(self) -> None:
         """Raises StopRequested (75) when a signal came."""

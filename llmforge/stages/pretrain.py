@@ -71,11 +71,12 @@ def run(config: PretrainConfig, console: Console, resume: str = "auto") -> dict[
 
     data = open_data(config)
     shape = model_config(config, data.vocab_size)
-    with open_bench(config.device, config.deterministic, console) as bench:
+    with open_bench(config.device, config.deterministic, console, config.parallel, config.output_dir) as bench:
         values = config.model_dump(mode="json")
         with (
             RunFolder.open(config.output_dir, "pretrain", values, passive=not bench.world.first) as folder,
             data.watching(bench.world.first),
+            bench.world.explained(),
         ):
             model, outcome, served = _train(config, data, shape, folder, bench, resume)
             data.finish_check(folder, outcome.seconds)

@@ -25,9 +25,19 @@ from llmforge.training.optimizer import Optimizer, like, trainable, whole
 
 FORMAT = 1
 CHECKPOINTS = "checkpoints"
-# Keys that change no weight.
+# Keys that change no weight (how processes share the work: none but by the order of sums, as their number does).
 HARMLESS = frozenset(
-    {"output_dir", "train.log_every", "train.save_every", "train.keep_last", "train.sample_every", "train.eval_tokens"}
+    {
+        "output_dir",
+        "train.log_every",
+        "train.save_every",
+        "train.keep_last",
+        "train.sample_every",
+        "train.eval_tokens",
+        "parallel.strategy",
+        "parallel.tensor_parallel",
+        "parallel.timeout_seconds",
+    }
 )
 _BUDGETS = frozenset({"train.max_steps", "train.max_tokens", "train.num_epochs", "train.max_minutes"})
 

@@ -30,6 +30,7 @@ from llmforge.training.metrics import Clock, Window, mfu
 from llmforge.training.optimizer import Optimizer, trainable, whole
 from llmforge.training.parallel import Parallel
 from llmforge.training.state import CHECKPOINTS, Progress, Saved, capture, restore
+from llmforge.training.tensor_parallel import by_mesh, total_norm
 from llmforge.training.validation import untrained
 
 _FEW_STEPS = 10  # a budget in minutes that gave no more was eaten by something else
@@ -122,11 +123,12 @@ class Trainer:
     def _clip(self, loss: Tensor) -> tuple[Tensor, Tensor]:
         """The gradients' norm before they are cut to `max_grad_norm`, and whether norm and loss are finite."""
         grads = [value.grad for value in self.optimizer.parameters.values() if value.grad is not None]
-        norm = whole(torch.nn.utils.get_total_norm(grads))
+        norm = total_norm(grads)
         limit = self.config.train.max_grad_norm
         if limit is not None:
             share = (limit / (norm + 1e-6)).clamp(max=1.0)
-            torch._foreach_mul_(grads, share)
+            for alike in by_mesh(grads):
+                torch._foreach_mul_(alike, share)
         return norm, norm.isfinite() & loss.isfinite()
 
     def _count(self, batch: Batch, loss: Tensor, norm: Tensor, finite: Tensor) -> None:
@@ -260,10 +262,10 @@ def micro_batches(batch: Batch, world: World, size: int) -> list[Batch]:
 
     Rows are shared out as evenly as they go; a process with nothing left takes part with rows that count for nothing.
     """
-    ends = [batch.num_rows * rank // world.size for rank in range(world.size + 1)]
+    ends = [batch.num_rows * rank // world.data_size for rank in range(world.data_size + 1)]
     most = max(b - a for a, b in zip(ends, ends[1:], strict=False))
     count = max(1, -(-most // size))
-    start, rows = ends[world.rank], ends[world.rank + 1] - ends[world.rank]
+    start, rows = ends[world.data_rank], ends[world.data_rank + 1] - ends[world.data_rank]
     parts = []
     for number in range(count):
         low, high = start + rows * number // count, start + rows * (number + 1) // count
