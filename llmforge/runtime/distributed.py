@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -20,7 +22,7 @@ from torch import Tensor
 
 from llmforge.errors import LlmforgeError, MachineError, StopRequested, UsageError
 from llmforge.runtime.launch import die_with_the_agent
-from llmforge.runtime.watch import Watch
+from llmforge.runtime.watch import Watch, open_store
 
 TIMEOUT_SECONDS = 600.0
 # What gloo, NCCL and the store say when another process is gone or silent.
@@ -153,7 +155,12 @@ def process_group(
         yield world
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
+    timeout = timedelta(seconds=timeout_seconds)
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        store = open_store("group", timeout)
+        dist.init_process_group(backend, timeout=timeout, store=store, rank=world.rank, world_size=world.size)
+    else:
+        dist.init_process_group(backend, timeout=timeout)
     watch = Watch(world.rank, world.size, timeout_seconds, stacks or Path(tempfile.gettempdir()) / "llmforge-stacks")
     try:
         joined = replace(world, watch=watch)
@@ -178,6 +185,9 @@ def _explained(error: Exception, watch: Watch) -> Exception:
         if isinstance(error, LlmforgeError):
             error.quiet = not first
         return error
+    if threading.current_thread() is threading.main_thread():
+        # The agent ends the others as soon as one is gone; this one is leaving, and has something to say first.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     told = watch.announced()
     blamed = "" if told else watch.blame()
     told = told or watch.announced()  # the other may still have been about to tell

@@ -15,10 +15,11 @@ import os
 import signal
 import sys
 import threading
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmforge.errors import MachineError, StopRequested, UsageError
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 EXIT_AT_ONCE = 130
 AGENT = "LLMFORGE_AGENT_PID"
+# what the ranks of one start of a group have in common, and no other start has
+MEETING = "LLMFORGE_MEETING"
 # A bug and the machine may be better luck the next time; a config, data, a gate and a request to stop are not.
 _WORTH_A_RESTART = frozenset({1, MachineError.exit_code})
 # seconds that the agents of several machines wait for each other at the end
@@ -145,7 +148,7 @@ class _Passing:
     def _take(self, number: signal.Signals) -> None:
         if not self.asked:
             self.asked = True
-            if not self.send(signal.SIGTERM):
+            if not self.send(number):
                 self._end(StopRequested.exit_code, f"{number.name}: nothing had begun; the same command starts it")
             return
         self.send(signal.SIGKILL)
@@ -174,6 +177,13 @@ def _watched(spec: WorkerSpec, logs: object, passing: _Passing) -> LocalElasticA
     from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 
     class Agent(LocalElasticAgent):
+        def _rendezvous(self, worker_group: WorkerGroup) -> None:
+            super()._rendezvous(worker_group)
+            store: Any = worker_group.store
+            if worker_group.group_rank == 0:
+                store.set(MEETING, str(uuid.uuid4()))
+            os.environ[MEETING] = store.get(MEETING).decode()  # the ranks inherit it
+
         def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
             codes = self._first_to_fail()
             result: RunResult = super()._monitor_workers(worker_group)  # ends the others when one has failed
@@ -203,8 +213,6 @@ def _watched(spec: WorkerSpec, logs: object, passing: _Passing) -> LocalElasticA
 
 
 def _spec(fleet: Fleet, arguments: Sequence[str]) -> tuple[WorkerSpec, object]:
-    import uuid
-
     from torch.distributed.elastic.agent.server.api import WorkerSpec
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.rendezvous import RendezvousParameters

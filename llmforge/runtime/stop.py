@@ -1,6 +1,6 @@
 """Signals as a question that a loop asks: was a stop requested?
 
-The first SIGINT, SIGTERM or SIGUSR1 sets a flag, so that the loop can save and leave with code 75; a second one ends
+The first SIGINT, SIGTERM, SIGUSR1 or SIGHUP sets a flag, so that the loop can save and leave with code 75; a second one ends
 the process at once with code 130. Knows nothing of what is saved.
 """
 
@@ -15,7 +15,7 @@ from types import FrameType, TracebackType
 
 from llmforge.errors import StopRequested
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 EXIT_AT_ONCE = 130
 # A scheduler signals a whole job, and torchrun then hands its own copy on to its ranks: for a rank that is one request.
 _ONE_REQUEST_SECONDS = 5.0

@@ -20,6 +20,8 @@ from pathlib import Path
 
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 
+from llmforge.runtime.launch import MEETING
+
 _BEATS_A_TIMEOUT = 20
 _SLOWEST_BEAT = 1.0  # seconds
 # beats without a sign of life that are too many
@@ -28,17 +30,26 @@ _STORE_TIMEOUT = timedelta(seconds=10)
 _STATES = {"T": "is stopped (SIGSTOP)", "t": "is stopped by a debugger", "Z": "has ended", "D": "waits for a disk"}
 
 
+def open_store(name: str, timeout: timedelta) -> PrefixStore:
+    """A connection to the store that the processes share, in a part of its own for this attempt of this group.
+
+    torch's agent keeps one store over restarts, and a restarted gloo group that finds the addresses of the one before
+    it does not come up (torch 2.13).
+    """
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=timeout)
+    # torchrun has no name for a start, only its count of them
+    attempt = os.environ.get(MEETING) or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return PrefixStore(f"llmforge/{attempt}/{name}", store)
+
+
 class Watch:
     """The signs of life of one process, `rank` of `size`; `stacks` is the folder for what it was doing."""
 
     def __init__(self, rank: int, size: int, timeout_seconds: float, stacks: Path) -> None:
         self.rank, self.size, self.stacks = rank, size, stacks
         self.beat_seconds = min(_SLOWEST_BEAT, timeout_seconds / _BEATS_A_TIMEOUT)
-        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         # A connection of its own: the group's waits inside the store would hold up the signs of life.
-        store = TCPStore(address, port, is_master=False, timeout=_STORE_TIMEOUT)
-        run, attempt = os.environ.get("TORCHELASTIC_RUN_ID", ""), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        self._store = PrefixStore(f"llmforge/{run}/{attempt}", store)
+        self._store = open_store("signs of life", _STORE_TIMEOUT)
         self._ended = threading.Event()
         self._dumped = threading.Event()
         self._count = 0
