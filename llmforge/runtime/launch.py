@@ -18,8 +18,9 @@ import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llmforge.errors import MachineError, StopRequested, UsageError
 
@@ -75,6 +76,14 @@ def launch(fleet: Fleet, arguments: Sequence[str]) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, command, environment)
+
+
+def process_state(pid: int) -> str | None:
+    """The kernel's letter for what a process of this machine does (R, S, T, Z, ...); None where it cannot be told."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rsplit(")", 1)[1].split()[0]
+    except (OSError, IndexError):
+        return None
 
 
 def restarted() -> bool:
@@ -159,11 +168,11 @@ class _Passing:
         _say(text)
         os._exit(code)
 
-    def send(self, number: signal.Signals) -> bool:
-        """Sends a signal to each rank of this machine; whether there was any."""
+    def send(self, number: signal.Signals, only_stopped: bool = False) -> bool:
+        """Sends a signal to each rank of this machine (that is stopped, as by SIGSTOP); whether there was any."""
         context = None if self.agent is None else self.agent._pcontext
         pids = list(context.pids().values()) if context is not None else []
-        for pid in pids:
+        for pid in pids if not only_stopped else [pid for pid in pids if process_state(pid) == "T"]:
             try:
                 os.killpg(pid, number)  # each rank leads a group of its own
             except ProcessLookupError:
@@ -179,13 +188,15 @@ def _watched(spec: WorkerSpec, logs: object, passing: _Passing) -> LocalElasticA
     class Agent(LocalElasticAgent):
         def _rendezvous(self, worker_group: WorkerGroup) -> None:
             super()._rendezvous(worker_group)
-            store: Any = worker_group.store
-            if worker_group.group_rank == 0:
+            group, store = cast(Any, worker_group), cast(Any, worker_group.store)
+            if group.group_rank == 0:
                 store.set(MEETING, str(uuid.uuid4()))
             os.environ[MEETING] = store.get(MEETING).decode()  # the ranks inherit it
 
         def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
             codes = self._first_to_fail()
+            if codes:
+                passing.send(signal.SIGKILL, only_stopped=True)  # which hear nothing else
             result: RunResult = super()._monitor_workers(worker_group)  # ends the others when one has failed
             if result.is_failed():
                 passing.codes = codes or {rank: failure.exitcode for rank, failure in result.failures.items()}

@@ -1,7 +1,7 @@
 """Signals as a question that a loop asks: was a stop requested?
 
-The first SIGINT, SIGTERM, SIGUSR1 or SIGHUP sets a flag, so that the loop can save and leave with code 75; a second one ends
-the process at once with code 130. Knows nothing of what is saved.
+The first SIGINT, SIGTERM, SIGUSR1 or SIGHUP sets a flag, so that the loop can save and leave with code 75; a second one
+ends the process at once with code 130. Knows nothing of what is saved.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 
-from llmforge.runtime.launch import MEETING
+from llmforge.runtime.launch import MEETING, process_state
 
 _BEATS_A_TIMEOUT = 20
 _SLOWEST_BEAT = 1.0  # seconds
@@ -134,9 +134,7 @@ def _describe(rank: int, beat: list[object] | None) -> str:
     _, pid, host = beat
     what = "gives no sign of life"
     if host == platform.node():
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0]
-            what = _STATES.get(state, what)
-        except (OSError, IndexError):
-            what = "has ended" if Path("/proc/self").exists() else what
+        state = process_state(int(str(pid)))
+        ended = state is None and Path("/proc/self").exists()
+        what = "has ended" if ended else _STATES.get(str(state), what)
     return f"rank {rank} (pid {pid} on {host}) {what}"
