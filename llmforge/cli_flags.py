@@ -139,11 +139,21 @@ class Training:
         typer.Option(metavar="KEY,KEY", help="Go on although these keys of the config have changed since."),
     ] = None
     nproc: Annotated[int, typer.Option(min=1, max=1024, help="Processes on this machine (one per GPU).")] = 1
+    max_restarts: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Go on by itself so often after a process was killed or failed.")
+    ] = 0
+    nnodes: Annotated[int, typer.Option(min=1, metavar="N", help="Machines, on each of which this command runs.")] = 1
+    rdzv_endpoint: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where the machines meet: the first of them and a port.")
+    ] = None
 
     def options(self) -> dict[str, object]:
-        """The flags as arguments of the stage."""
+        """The flags as arguments of the stage, and the processes that it runs on."""
+        from llmforge.runtime.launch import Fleet
+
         allowed = tuple(key.strip() for key in (self.allow_changed or "").split(",") if key.strip())
-        return {"resume": self.resume, "allow_changed": allowed, "nproc": self.nproc}
+        fleet = Fleet(self.nproc, self.nnodes, self.rdzv_endpoint, self.max_restarts)
+        return {"resume": self.resume, "allow_changed": allowed, "fleet": fleet}
 
 
 @dataclass(frozen=True)

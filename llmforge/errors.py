@@ -23,6 +23,7 @@ class LlmforgeError(Exception):
     """What went wrong, where, and what to do, in one line: `where: what; hint`."""
 
     exit_code = 1
+    quiet = False  # another process of the group has said it
 
     def __init__(self, what: str, where: object | None = None, hint: str | None = None) -> None:
         self.what = what

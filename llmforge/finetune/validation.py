@@ -47,8 +47,8 @@ class ConversationValidation:
         world, device = self._place
         chosen = self._whole if whole else self._part
         sums = torch.zeros(3, dtype=torch.float64)  # loss, tokens, bytes
-        for start in range(0, len(chosen), world.size):
-            mine = start + world.rank
+        for start in range(0, len(chosen), world.data_size):
+            mine = start + world.data_rank
             # Every process takes as many passes: what is missing at the end is filled up with nothing to predict.
             batch = chosen[mine] if mine < len(chosen) else untrained(chosen[start])
             losses = objective.token_losses(batch.to(device)).double().sum().cpu()

@@ -58,9 +58,10 @@ def fused_linear(x: Tensor, linears: Sequence[nn.Module], packed: Tensor | None 
 
     One large product is faster than several small ones, and putting the weights side by side costs no more than the
     cast to the compute dtype that each would need anyway. `packed` holds them side by side already (inference). A
-    module that is not a plain Linear (an adapter) is called by itself.
+    module that is not a plain Linear (an adapter, or a share of one whose hooks talk to other processes) is called by
+    itself.
     """
-    if not all(type(linear) is Linear for linear in linears):
+    if not all(type(linear) is Linear and not linear._forward_pre_hooks for linear in linears):
         return torch.cat([linear(x) for linear in linears], dim=-1)
     plain = [linear for linear in linears if isinstance(linear, Linear)]
     biases = [linear.bias.to(x.dtype) for linear in plain if linear.bias is not None]

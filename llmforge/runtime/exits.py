@@ -74,7 +74,7 @@ def guarded(work: Callable[[], int | None]) -> int:
         sys.stdout.flush()
         return code
     except LlmforgeError as error:
-        if not (isinstance(error, StopRequested) and rank()):
+        if not (error.quiet or (isinstance(error, StopRequested) and rank())):
             _say(str(error))
         return error.exit_code
     except BrokenPipeError:

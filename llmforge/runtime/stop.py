@@ -10,12 +10,15 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 
 from llmforge.errors import StopRequested
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 EXIT_AT_ONCE = 130
+# A scheduler signals a whole job, and torchrun then hands its own copy on to its ranks: for a rank that is one request.
+_ONE_REQUEST_SECONDS = 5.0
 
 
 class StopSignals:
@@ -28,6 +31,7 @@ class StopSignals:
         self._outer: StopSignals | None = None
         self._requested = False
         self._signal_name = ""
+        self._first = 0.0
         self._before: dict[signal.Signals, object] = {}
 
     @property
@@ -59,12 +63,15 @@ class StopSignals:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._requested and "RANK" in os.environ and time.monotonic() - self._first < _ONE_REQUEST_SECONDS:
+            return
         if self._requested:
             _say("stopped at once; what was saved last is whole\n")
             os._exit(EXIT_AT_ONCE)
-        self._requested = True
+        self._requested, self._first = True, time.monotonic()
         self._signal_name = signal.Signals(number).name
-        _say(f"{self._signal_name}: stopping as soon as the work is safe; once more stops at once\n")
+        if os.environ.get("RANK", "0") == "0":  # one line for a group
+            _say(f"{self._signal_name}: stopping as soon as the work is safe; once more stops at once\n")
 
     def check(self) -> None:
         """Raises StopRequested (75) when a signal came."""

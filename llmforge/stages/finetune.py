@@ -76,6 +76,8 @@ class FinetuneConfig(Config):
     def _consistent(self) -> Self:
         if self.method == "full" and "lora" in self.model_fields_set and self.lora != LoraSettings():
             raise ValueError("lora is given but method is full: set method: lora, or leave lora out")
+        if self.method == "lora" and self.parallel.tensor_parallel > 1:
+            raise ValueError("parallel.tensor_parallel goes with method: full; adapters are thin enough without")
         if self.train.sample_every is not None:
             raise ValueError("train.sample_every is for pretrain only: leave it out")
         held_out = self.data.valid is not None or self.data.valid_fraction > 0
@@ -105,9 +107,15 @@ def run(
 
     base = find_model(config.base_model)
     shape = read_model_config(base)
-    with StopSignals() as stop, open_bench(config.device, config.deterministic, console) as bench:
+    with (
+        StopSignals() as stop,
+        open_bench(config.device, config.deterministic, console, config.parallel, config.output_dir) as bench,
+    ):
         values = config.model_dump(mode="json")
-        with RunFolder.open(config.output_dir, "finetune", values, passive=not bench.world.first) as folder:
+        with (
+            RunFolder.open(config.output_dir, "finetune", values, passive=not bench.world.first) as folder,
+            bench.world.explained(),
+        ):
             with folder.phase("data"):
                 data = open_data(config, base, shape, console)
             if bench.world.size == 1:  # several must leave together

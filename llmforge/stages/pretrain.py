@@ -75,11 +75,15 @@ def run(
 
     data = open_data(config)
     shape = model_config(config, data.vocab_size)
-    with StopSignals(), open_bench(config.device, config.deterministic, console) as bench:
+    with (
+        StopSignals(),
+        open_bench(config.device, config.deterministic, console, config.parallel, config.output_dir) as bench,
+    ):
         values = config.model_dump(mode="json")
         with (
             RunFolder.open(config.output_dir, "pretrain", values, passive=not bench.world.first) as folder,
             data.watching(bench.world.first),
+            bench.world.explained(),
         ):
             start = Resume(resume, allow_changed)
             model, outcome, served = _train(config, data, shape, folder, bench, start)

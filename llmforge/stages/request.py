@@ -16,6 +16,7 @@ from llmforge.config.schema import Config
 from llmforge.errors import UsageError
 from llmforge.runtime.console import Console, quantity
 from llmforge.runtime.exits import rank
+from llmforge.runtime.launch import Fleet, launch, restarted
 from llmforge.stages.table import Stage, schemas, stage
 
 _KINDS = ("corpus", "tokenizer", "tokens", "model")
@@ -117,14 +118,12 @@ def execute(request: Request, **options: object) -> None:
 
 
 def _run(chosen: Stage, config: Config, request: Request, options: dict[str, object]) -> None:
-    processes = options.pop("nproc", 1)
-    if isinstance(processes, int) and processes > 1 and "RANK" not in os.environ:
-        from llmforge.runtime.launch import launch
-
-        code = launch(processes, sys.argv[1:])
-        if code:
-            raise SystemExit(code)
-        return
+    fleet = options.pop("fleet", None)
+    if isinstance(fleet, Fleet):
+        if "RANK" not in os.environ and not fleet.alone:
+            launch(fleet, sys.argv[1:])
+        if restarted():
+            options["resume"] = "auto"  # what was to be started anew, or from a folder, has been by now
     result = chosen.run(config, request.console(), **options)
     if request.json and rank() == 0 and result is not None:
         say_json(result["samples"] if request.command == "generate" else result)  # CLI.md: an object for each sample

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -39,6 +40,8 @@ from llmforge.training.settings import OptimizerSettings, ParallelSettings, Sche
 from llmforge.training.state import Claim, Saved, find_state
 from llmforge.training.trainer import Trainer
 
+STACKS = "stacks"
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -60,21 +63,31 @@ class Bench:
 
 
 @contextmanager
-def open_bench(name: DeviceName, deterministic: bool | Literal["auto"], console: Console) -> Iterator[Bench]:
+def open_bench(
+    name: DeviceName,
+    deterministic: bool | Literal["auto"],
+    console: Console,
+    parallel: ParallelSettings | None = None,
+    output_dir: str = ".",
+) -> Iterator[Bench]:
     """Chooses the device, joins the other processes and sets what holds for the whole process.
 
-    `deterministic: auto` is true on a CPU, where it costs nothing.
+    `deterministic: auto` is true on a CPU, where it costs nothing. What the processes were doing when one did not
+    answer is written into `output_dir`/stacks.
 
     Raises:
         MachineError: the machine has no such device.
+        UsageError: the number of processes does not go with the settings.
+        PeerLost: another process is gone or hangs.
     """
-    world = world_of_environment()
+    shared = parallel or ParallelSettings()
+    world = world_of_environment(shared.tensor_parallel)
     device = choose_device(name, world.local_rank)
     keep_freed_memory()
     share_cores(world.local_size)
     be_deterministic(device.type == "cpu" if deterministic == "auto" else deterministic)
-    with process_group(world):
-        yield Bench(world, device, console)
+    with process_group(world, shared.timeout_seconds, Path(output_dir) / STACKS) as joined:
+        yield Bench(joined, device, console)
 
 
 def make_horizon(recipe: Recipe, batch_rows: int, row_tokens: int, epoch_rows: int) -> Horizon:
@@ -181,9 +194,9 @@ def make_trainer(
         UsageError: fewer rows in a batch than processes, or a strategy that does not go with their number.
     """
     world, device, recipe = bench.world, bench.device, job.recipe
-    if job.batch_rows < world.size:
+    if job.batch_rows < world.data_size:
         raise UsageError(
-            f"a batch of {job.batch_rows} rows cannot be shared by {world.size} processes",
+            f"a batch of {job.batch_rows} rows cannot be shared by {world.data_size} processes",
             hint="raise train.global_batch_size",
         )
     objective = trained.objective.to(device)

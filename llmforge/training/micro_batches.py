@@ -12,10 +12,10 @@ def micro_batches(batch: Batch, world: World, size: int) -> list[Batch]:
 
     Rows are shared out as evenly as they go; a process with nothing left takes part with rows that count for nothing.
     """
-    ends = [batch.num_rows * rank // world.size for rank in range(world.size + 1)]
+    ends = [batch.num_rows * rank // world.data_size for rank in range(world.data_size + 1)]
     most = max(b - a for a, b in zip(ends, ends[1:], strict=False))
     count = max(1, -(-most // size))
-    start, rows = ends[world.rank], ends[world.rank + 1] - ends[world.rank]
+    start, rows = ends[world.data_rank], ends[world.data_rank + 1] - ends[world.data_rank]
     parts = []
     for number in range(count):
         low, high = start + rows * number // count, start + rows * (number + 1) // count

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
+
+from llmforge.training.tensor_parallel import my_share
 
 # Each row is the best odd polynomial (a, b, c) of degree 5 for where the singular values stand by then, computed for
 # singular values from 1e-3 on, with a safety factor of 1.02 (Polar Express, algorithm 1).
@@ -75,7 +77,7 @@ def _whole(tensor: Tensor) -> Tensor:
 
 def _as(update: Tensor, like: Tensor) -> Tensor:
     if isinstance(like, DTensor):
-        return distribute_tensor(update, like.device_mesh, like.placements)
+        return my_share(update, like)
     return update
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 
 from llmforge.training.muon import Muon
 from llmforge.training.settings import OptimizerSettings
+from llmforge.training.tensor_parallel import by_mesh, my_share
 
 _ADAM_TENSORS = ("exp_avg", "exp_avg_sq", "step")
 
@@ -54,7 +55,8 @@ class Optimizer:
         for role in sorted(set(roles.values())):
             members = [self.parameters[name] for name in roles if roles[name] == role]
             decay = 0.0 if role == "vector" else self.decay
-            groups.append({"params": members, "ratio": ratios[role], "weight_decay": decay})
+            for shared_alike in by_mesh(members):  # what the fused kernel takes together
+                groups.append({"params": shared_alike, "ratio": ratios[role], "weight_decay": decay})
         return groups
 
     def step(self, factor: float, finite: Tensor) -> None:
@@ -115,5 +117,5 @@ def like(tensor: Tensor, parameter: Tensor) -> Tensor:
     """A copy of `tensor` that lies on the device, or in the shares, of `parameter`."""
     moved = tensor.to(parameter.device, copy=True)
     if isinstance(parameter, DTensor):
-        return distribute_tensor(moved, parameter.device_mesh, parameter.placements)
+        return my_share(moved, parameter)
     return moved

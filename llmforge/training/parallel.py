@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
 from llmforge.errors import MachineError, UsageError
@@ -23,6 +24,7 @@ from llmforge.runtime.distributed import World
 from llmforge.tokens.batch import Batch
 from llmforge.training.optimizer import whole
 from llmforge.training.settings import ParallelSettings
+from llmforge.training.tensor_parallel import share_layers, sum_over
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 Strategy = Literal["none", "ddp", "fsdp2"]
@@ -40,17 +42,24 @@ _GPU_FLOPS = 3e14
 def choose_strategy(settings: ParallelSettings, world: World, model: nn.Module, device: torch.device) -> Strategy:
     """The strategy of a run; `auto` replicates the model when it and its optimizer fit easily, else shares it.
 
+    One process needs none, so that a run may go on with fewer processes than it began with.
+
     Raises:
-        UsageError: several processes and `none`, or one process and a strategy of several.
+        UsageError: several processes and `none`, or tensor parallelism with anything but fsdp2.
     """
-    if settings.strategy == "none" and world.size > 1:
+    if world.size == 1:
+        return "none"
+    if settings.tensor_parallel > 1:
+        if settings.strategy not in ("auto", "fsdp2"):
+            what = f"parallel.tensor_parallel goes with strategy fsdp2, not with {settings.strategy}"
+            raise UsageError(what, hint="set parallel.strategy=fsdp2")
+        return "fsdp2"
+    if settings.strategy == "none":
         raise UsageError(
             f"parallel.strategy is none and there are {world.size} processes", hint="set it to auto, ddp or fsdp2"
         )
     if settings.strategy != "auto":
         return settings.strategy
-    if world.size == 1:
-        return "none"
     needed = sum(value.numel() for value in model.parameters()) * _BYTES_A_PARAMETER
     if device.type == "cuda" and needed > _DDP_SHARE * torch.cuda.get_device_properties(device).total_memory:
         return "fsdp2"
@@ -66,6 +75,9 @@ class Parallel:
         # called before each pass of `token_losses`, on every process; ends it by an exception
         self.before_pass: Callable[[], None] = lambda: None
         self._module: nn.Module = objective
+        # Where neighbours share the layers: who they are, and what each has only a part of the gradient of.
+        self._tensor_mesh: DeviceMesh | None = None
+        self._partial: list[nn.Parameter] = []
         # DDP averages where a sum is wanted.
         self.gradient_factor = float(world.size) if strategy == "ddp" else 1.0
         if strategy == "ddp":
@@ -77,7 +89,8 @@ class Parallel:
                     objective, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
                 )
         elif strategy == "fsdp2":
-            _shard(objective, self.model, device)
+            self._tensor_mesh, names = _shard(objective, self.model, world, device)
+            self._partial = [value for name, value in self.model.named_parameters() if name in names]
 
     def __call__(self, batch: Batch) -> Tensor:
         """The summed loss of a micro-batch, an fp32 scalar."""
@@ -92,6 +105,8 @@ class Parallel:
         waits = self.strategy == "ddp" and not last
         with cast(Any, self._module).no_sync() if waits else nullcontext():
             yield
+        if last and self._tensor_mesh is not None:
+            sum_over(self._tensor_mesh, self._partial)
 
     def token_losses(self, batch: Batch) -> Tensor:
         """The loss of each position of this process's batch (B, T), fp32, 0 where nothing is predicted; no gradients.
@@ -109,12 +124,23 @@ class Parallel:
             self.objective.train()
 
 
-def _shard(objective: nn.Module, model: nn.Module, device: torch.device) -> None:
-    """Each layer, and what is left around them, becomes one group of sharded parameters."""
+def _shard(
+    objective: nn.Module, model: nn.Module, world: World, device: torch.device
+) -> tuple[DeviceMesh | None, frozenset[str]]:
+    """Each layer, and what is left around them, becomes one group of sharded parameters.
+
+    Where neighbours share the layers' matrices, these are split first; returns their mesh and what `share_layers` says.
+    """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
-    mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+    neighbours, partial = None, frozenset[str]()
+    if world.tensor > 1:
+        both = init_device_mesh(device.type, (world.data_size, world.tensor), mesh_dim_names=("data", "tensor"))
+        mesh, neighbours = both["data"], both["tensor"]
+        partial = frozenset(share_layers(model, neighbours))
+    else:
+        mesh = init_device_mesh(device.type, (world.size,))
     narrow = device.type == "cuda" and getattr(model, "compute_dtype", torch.float32) == torch.bfloat16
     policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if narrow else MixedPrecisionPolicy()
     for layer in getattr(model, "layers", ()):
@@ -124,6 +150,7 @@ def _shard(objective: nn.Module, model: nn.Module, device: torch.device) -> None
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
+    return neighbours, partial
 
 
 def choose_compile(

@@ -193,6 +193,10 @@ class ParallelSettings(Config):
 
     # auto: one process alone, several as ddp (each holds the whole model) or fsdp2 (each holds a share) by what fits
     strategy: Literal["auto", "none", "ddp", "fsdp2"] = "auto"
+    # neighbouring processes that share each layer's matrices, for models of which fsdp2's shares alone do not fit
+    tensor_parallel: Annotated[int, Field(ge=1, le=1024)] = 1
+    # a process that does not answer for so long ends the run, which says which one it was and what each did then
+    timeout_seconds: Annotated[float, Field(ge=1, le=7 * 86_400)] = 600.0
 
 
 def check_budget(train: TrainSettings, scheduler: SchedulerSettings) -> None:

@@ -25,10 +25,11 @@ from llmforge.training.optimizer import Optimizer, like, trainable, whole
 
 FORMAT = 1
 CHECKPOINTS = "checkpoints"
-# Keys that change no weight.
+# Keys that change no weight (how processes share the work: none but by the order of sums, as their number does).
 HARMLESS = frozenset(
     {"output_dir"}
     | {f"train.{key}" for key in ("log_every", "save_every", "keep_last", "keep_every", "sample_every", "eval_tokens")}
+    | {f"parallel.{key}" for key in ("strategy", "tensor_parallel", "timeout_seconds")}
 )
 _BUDGETS = frozenset({"train.max_steps", "train.max_tokens", "train.num_epochs", "train.max_minutes"})
 

@@ -32,6 +32,7 @@ from llmforge.training.rewind import go_back, record_skips
 from llmforge.training.spikes import SpikeWatch
 from llmforge.training.state import Progress, Saved, capture, restore
 from llmforge.training.states import States
+from llmforge.training.tensor_parallel import by_mesh, total_norm
 
 
 @dataclass
@@ -166,11 +167,12 @@ class Trainer:
     def _clip(self, loss: Tensor) -> tuple[Tensor, Tensor]:
         """The gradients' norm before they are cut to `max_grad_norm`, and whether norm and loss are finite."""
         grads = [value.grad for value in self.optimizer.parameters.values() if value.grad is not None]
-        norm = whole(torch.nn.utils.get_total_norm(grads))
+        norm = total_norm(grads)
         limit = self.config.train.max_grad_norm
         if limit is not None:
             share = (limit / (norm + 1e-6)).clamp(max=1.0)
-            torch._foreach_mul_(grads, share)
+            for alike in by_mesh(grads):
+                torch._foreach_mul_(alike, share)
         return norm, norm.isfinite() & loss.isfinite()
 
     def _count(self, batch: Batch, loss: Tensor, norm: Tensor, finite: Tensor) -> None:

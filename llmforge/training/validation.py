@@ -59,12 +59,12 @@ def _every(pairs: Iterable[tuple[Batch, object]], world: World) -> Iterator[tupl
     group: list[tuple[Batch, object]] = []
     for pair in pairs:
         group.append(pair)
-        if len(group) == world.size:
-            yield group[world.rank]
+        if len(group) == world.data_size:
+            yield group[world.data_rank]
             group = []
     if group:
-        batch, sources = group[min(world.rank, len(group) - 1)]
-        yield (batch if world.rank < len(group) else untrained(batch)), sources
+        batch, sources = group[min(world.data_rank, len(group) - 1)]
+        yield (batch if world.data_rank < len(group) else untrained(batch)), sources
 
 
 def untrained(batch: Batch) -> Batch:
