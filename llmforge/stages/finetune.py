@@ -21,6 +21,7 @@ from llmforge.training.settings import (
     TrainSettings,
     check_budget,
 )
+from llmforge.training.tracker_settings import JsonlTracking, Tracking
 
 if TYPE_CHECKING:
     from llmforge.model.config import ModelConfig
@@ -70,6 +71,8 @@ class FinetuneConfig(Config):
     optimizer: FinetuneOptimizer = FinetuneOptimizer()
     scheduler: SchedulerSettings = SchedulerSettings()
     parallel: ParallelSettings = ParallelSettings()
+    # who else is told the figures of metrics.jsonl as they are written
+    tracking: tuple[Tracking, ...] = (JsonlTracking(name="jsonl"),)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -119,11 +122,14 @@ def run(config: FinetuneConfig, console: Console, resume: str = "auto") -> dict[
 def _train(
     config: FinetuneConfig, data: FinetuneData, shape: ModelConfig, folder: RunFolder, bench: Bench, resume: str
 ) -> tuple[Transformer, TrainResult]:
+    from llmforge.model.checkpointing import recompute
     from llmforge.model.init import parameter_roles
     from llmforge.runtime.seeding import seed_everything
     from llmforge.training.assemble import Job, Recipe, Trained, find_start, make_horizon, make_trainer
     from llmforge.training.objective import CausalLMObjective
     from llmforge.training.parallel import gathered
+    from llmforge.training.profiling import traced
+    from llmforge.training.trackers import tracking
 
     batches = data.batches(config)
     rows, row_tokens = batches.batch_rows, batches.row_tokens
@@ -131,16 +137,20 @@ def _train(
         bench.console.say(f"packed into {batches.num_rows:,} rows of {row_tokens} tokens, {batches.fill:.0%} full")
     recipe = Recipe(config.train, config.optimizer, config.scheduler, config.parallel)
     horizon = make_horizon(recipe, rows, row_tokens, batches.num_rows)
-    job = Job(folder, recipe, config.model_dump(mode="json"), data.digests, batches, horizon, row_tokens, rows)
+    values, epoch = config.model_dump(mode="json"), batches.num_rows * row_tokens
+    job = Job(folder, recipe, values, data.digests, batches, horizon, row_tokens, rows, epoch)
     flops = shape.flops_per_token(row_tokens) * (_LORA_FLOPS_SHARE if config.method == "lora" else 1)
     start = find_start(job, bench, config.precision, resume, flops)
     seed_everything(config.seed)
     model = _build(config, start.dtype)
+    recompute(model, config.parallel.activation_checkpointing)
     trained = Trained(CausalLMObjective(model), parameter_roles(model), flops)
     measured = data.validation(config, bench)
-    trainer = make_trainer(job, bench, start, trained, None if measured is None else lambda: measured)
-    with folder.phase("train"):
-        outcome = trainer.train(start.saved)
+    done = start.saved.step if start.saved else 0
+    with tracking(config.tracking, folder, done), traced(config.train.profile_steps, folder, done) as tracers:
+        trainer = make_trainer(job, bench, start, trained, None if measured is None else lambda: measured, tracers)
+        with folder.phase("train"):
+            outcome = trainer.train(start.saved)
     return gathered(model, lambda: _build(config, start.dtype)), outcome
 
 
@@ -157,6 +167,8 @@ def _build(config: FinetuneConfig, dtype: Any) -> Transformer:
 def _result(
     config: FinetuneConfig, data: FinetuneData, outcome: TrainResult, shape: ModelConfig, folder: RunFolder
 ) -> dict[str, object]:
+    from llmforge.stages.closing import closing_figures
+
     lora = config.method == "lora"
     return {
         "state": "stopped early" if outcome.stopped_early else "finished",
@@ -177,6 +189,7 @@ def _result(
         "seconds": round(outcome.seconds, 2),
         "model": str(folder.path / "model"),
         **({"adapter": str(folder.path / ADAPTER)} if lora else {}),
+        **closing_figures(outcome, folder.path, outcome.epochs),
     }
 
 
@@ -221,6 +234,8 @@ def _keep_template(data: FinetuneData, folder: Path) -> None:
 
 
 def _summary(result: dict[str, Any]) -> str:
+    from llmforge.stages.closing import closing_lines
+
     lines = [f"model: {result['model']} ({result['parameters']:,} parameters)"]
     if "adapter" in result:
         lines.append(f"adapter: {result['adapter']}")
@@ -231,7 +246,7 @@ def _summary(result: dict[str, Any]) -> str:
         lines.append(f"held-out loss {result['base_valid_loss']:.4f} -> {result['valid_loss']:.4f} a trained token")
     if result["best_step"] is not None:
         lines.append(f"{result['state']}: weights of step {result['best_step']}, the best on held-out text")
-    return "\n".join(lines)
+    return "\n".join([*lines, *closing_lines(result)])
 
 
 def preview(config: FinetuneConfig) -> dict[str, object]:

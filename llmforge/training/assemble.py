@@ -102,6 +102,8 @@ class Job:
     horizon: Horizon
     row_tokens: int
     batch_rows: int
+    # tokens of one pass over the data; None: not known
+    epoch_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,8 @@ def make_trainer(
         choices={"precision": _precision_name(start.dtype), "compile": start.compiled, "strategy": strategy},
         flops_per_token=trained.flops_per_token,
         peak=peak_rate(device, start.dtype),
+        roles=trained.roles,
+        epoch_tokens=job.epoch_tokens,
     )
     optimizer = Optimizer(parallel.model, trained.roles, recipe.optimizer)
     made = validation() if validation is not None else None

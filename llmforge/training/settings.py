@@ -60,6 +60,10 @@ class TrainSettings(Config):
     # saved states that are kept (two are kept at least)
     keep_last: PositiveInt = 2
     early_stopping: EarlyStopping | None = None
+    # adds the norms of gradients and of what a step changes, by group of parameters, to the lines of metrics.jsonl
+    log_norms: bool = False
+    # [first, last]: a trace of these steps (counted from 1) is written into the run folder
+    profile_steps: tuple[Count, Count] | None = None
     # auto compiles the forward and backward pass when the run is long enough to gain from it
     compile: bool | Literal["auto"] = "auto"
 
@@ -71,6 +75,8 @@ class TrainSettings(Config):
             raise ValueError(f"give exactly one of {', '.join(BUDGETS)}; {found} given")
         if self.global_batch_size is not None and self.global_batch_tokens is not None:
             raise ValueError("give global_batch_size or global_batch_tokens, not both")
+        if self.profile_steps is not None and self.profile_steps[0] > self.profile_steps[1]:
+            raise ValueError("profile_steps: the first step comes after the last")
         if self.early_stopping is not None and self.eval_every is None:
             raise ValueError("early_stopping needs eval_every: it looks at the validations within the run")
         return self
@@ -174,6 +180,8 @@ class ParallelSettings(Config):
 
     # auto: one process alone, several as ddp (each holds the whole model) or fsdp2 (each holds a share) by what fits
     strategy: Literal["auto", "none", "ddp", "fsdp2"] = "auto"
+    # what the backward pass makes anew instead of keeping it: nothing, all but products (selective), or whole layers
+    activation_checkpointing: Literal["none", "selective", "full"] = "none"
 
 
 def check_budget(train: TrainSettings, scheduler: SchedulerSettings) -> None:

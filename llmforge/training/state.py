@@ -28,6 +28,7 @@ CHECKPOINTS = "checkpoints"
 # Keys that change no weight.
 HARMLESS = frozenset(
     {"output_dir", "train.log_every", "train.save_every", "train.keep_last", "train.sample_every", "train.eval_tokens"}
+    | {"train.log_norms", "train.profile_steps", "tracking", "parallel.activation_checkpointing"}
 )
 _BUDGETS = frozenset({"train.max_steps", "train.max_tokens", "train.num_epochs", "train.max_minutes"})
 
@@ -43,6 +44,8 @@ class Progress:
     untrained: dict[str, Any] = field(default_factory=dict)
     newest: dict[str, Any] = field(default_factory=dict)
     train_loss: float | None = None
+    # rows that go through the model at once, fewer than configured once memory has run out; None: as configured
+    micro_batch_size: int | None = None
     best_loss: float | None = None
     best_step: int = 0
     # validations in a row without a better loss
