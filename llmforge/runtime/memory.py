@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 # torch's CPU allocator, C++ itself, and oneDNN, which says no more than what it could not make
-_CPU_WORDS = ("can't allocate memory", "Cannot allocate memory", "std::bad_alloc", "could not create a memory")
+_CPU_WORDS = ("can't allocate memory", "Cannot allocate memory", "std::bad_alloc", "could not create a ")
 _UNITS = {"bytes": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _ASKED = re.compile(r"(?:allocate|allocating) (?:memory: )?(\d+(?:\.\d+)?) (bytes|B|KiB|MiB|GiB|TiB)\b")
 
