@@ -63,8 +63,9 @@ class FinetuneConfig(Config):
     data: ConversationData
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    # what matrices are multiplied in; parameters stay fp32. auto measures on a CPU and takes the faster
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    # what matrices are multiplied in; parameters stay fp32. auto measures on a CPU and takes the faster. fp8 (the extra
+    # of that name) is for GPUs that have it and models from about 1B parameters on
+    precision: Literal["auto", "fp32", "bf16", "fp8"] = "auto"
     # the same bits from the same run on the same machine; auto: on a CPU, where it costs nothing
     deterministic: bool | Literal["auto"] = "auto"
     train: TrainSettings
@@ -78,6 +79,8 @@ class FinetuneConfig(Config):
     def _consistent(self) -> Self:
         if self.method == "full" and "lora" in self.model_fields_set and self.lora != LoraSettings():
             raise ValueError("lora is given but method is full: set method: lora, or leave lora out")
+        if self.method == "lora" and self.precision == "fp8":
+            raise ValueError("precision: fp8 is for method: full; with lora set bf16")
         if self.train.sample_every is not None:
             raise ValueError("train.sample_every is for pretrain only: leave it out")
         held_out = self.data.valid is not None or self.data.valid_fraction > 0
@@ -122,9 +125,9 @@ def run(config: FinetuneConfig, console: Console, resume: str = "auto") -> dict[
 def _train(
     config: FinetuneConfig, data: FinetuneData, shape: ModelConfig, folder: RunFolder, bench: Bench, resume: str
 ) -> tuple[Transformer, TrainResult]:
-    from llmforge.model.checkpointing import recompute
     from llmforge.model.init import parameter_roles
     from llmforge.runtime.seeding import seed_everything
+    from llmforge.stages.lighten import lighten
     from llmforge.training.assemble import Job, Recipe, Trained, find_start, make_horizon, make_trainer
     from llmforge.training.objective import CausalLMObjective
     from llmforge.training.parallel import gathered
@@ -143,7 +146,7 @@ def _train(
     start = find_start(job, bench, config.precision, resume, flops)
     seed_everything(config.seed)
     model = _build(config, start.dtype)
-    recompute(model, config.parallel.activation_checkpointing)
+    lighten(model, config.precision, config.parallel, bench)
     trained = Trained(CausalLMObjective(model), parameter_roles(model), flops)
     measured = data.validation(config, bench)
     done = start.saved.step if start.saved else 0

@@ -36,8 +36,9 @@ class PretrainConfig(Config):
     output_dir: Annotated[str, Field(min_length=1)]
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    # what matrices are multiplied in; parameters stay fp32. auto measures on a CPU and takes the faster
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    # what matrices are multiplied in; parameters stay fp32. auto measures on a CPU and takes the faster. fp8 (the extra
+    # of that name) is for GPUs that have it and models from about 1B parameters on
+    precision: Literal["auto", "fp32", "bf16", "fp8"] = "auto"
     # the same bits from the same run on the same machine; auto: on a CPU, where it costs nothing
     deterministic: bool | Literal["auto"] = "auto"
     # a model folder to go on from, in place of `model`
@@ -119,11 +120,10 @@ def model_config(config: PretrainConfig, vocab_size: int) -> ModelConfig:
 def _train(
     config: PretrainConfig, data: PretrainData, shape: ModelConfig, folder: RunFolder, bench: Bench, resume: str
 ) -> tuple[Transformer, TrainResult, dict[str, dict[str, object]]]:
-    from llmforge.model.checkpointing import recompute
     from llmforge.model.init import parameter_roles
     from llmforge.runtime.seeding import seed_everything
+    from llmforge.stages.lighten import lighten
     from llmforge.stages.pretrain_data import make_observers, make_validation
-    from llmforge.tokens.ahead import Ahead
     from llmforge.training.assemble import Job, Recipe, Trained, find_start, make_horizon, make_trainer
     from llmforge.training.objective import CausalLMObjective
     from llmforge.training.parallel import gathered
@@ -137,13 +137,13 @@ def _train(
     for line in data.check_enough(config, batches, horizon.steps):
         bench.console.say(line)
         folder.log(line)
-    served_batches = data.check.watched(batches if bench.device.type == "cpu" else Ahead(batches))
+    served_batches = data.check.watched(batches)
     values = config.model_dump(mode="json")
     job = Job(folder, recipe, values, data.digests, served_batches, horizon, seq_len, rows, data.train_tokens)
     start = find_start(job, bench, config.precision, resume, shape.flops_per_token(seq_len))
     seed_everything(config.seed)
     model = _build(config, shape, start.dtype)
-    recompute(model, config.parallel.activation_checkpointing)
+    lighten(model, config.precision, config.parallel, bench)
     trained = Trained(CausalLMObjective(model), parameter_roles(model), shape.flops_per_token(seq_len))
     validation = make_validation(config, data, bench)
     done = start.saved.step if start.saved else 0
