@@ -16,8 +16,8 @@ from llmforge.finetune.loader import Encoded, assemble
 from llmforge.finetune.packing import pack
 from llmforge.runtime.distributed import World
 from llmforge.tokens.batch import Batch
+from llmforge.training.memory import token_losses
 from llmforge.training.parallel import Parallel
-from llmforge.training.validation import untrained
 
 
 class ConversationValidation:
@@ -50,8 +50,8 @@ class ConversationValidation:
         for start in range(0, len(chosen), world.data_size):
             mine = start + world.data_rank
             # Every process takes as many passes: what is missing at the end is filled up with nothing to predict.
-            batch = chosen[mine] if mine < len(chosen) else untrained(chosen[start])
-            losses = objective.token_losses(batch.to(device)).double().sum().cpu()
+            batch = chosen[mine] if mine < len(chosen) else chosen[start].untrained()
+            losses = token_losses(objective, batch, device).double().sum().cpu()
             sums += torch.stack([losses, *self._counts(batch)])
         loss, tokens, size = world.total(sums).tolist()
         found: dict[str, object] = {"valid_loss": loss / max(1.0, tokens)}

@@ -9,6 +9,7 @@ Dimensions: B batch, T time, S keys, C channels, H heads, K key/value heads, D h
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -124,6 +125,7 @@ class Transformer(nn.Module):
     cos: Tensor
     sin: Tensor
     packed_head: Tensor | None = None  # the head's matrix as `product` takes it, in a model made ready for inference
+    through: Callable[[nn.Module, Tensor, Context], Tensor] | None = None  # how layers are called (checkpointing.py)
 
     def __init__(self, config: ModelConfig, compute_dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -161,7 +163,7 @@ class Transformer(nn.Module):
         x = F.embedding(input_ids, self.embed_tokens.weight).to(self.compute_dtype)  # (B, T, C)
         context = self._context(input_ids, positions, document_ids, cache)
         for layer in self.layers:
-            x = layer(x, context)
+            x = layer(x, context) if self.through is None else self.through(layer, x, context)
         if cache is not None:
             cache.advance(input_ids.shape[1])
         return self.norm(x)  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
 """Which device a run uses, in which number format it computes, and the process settings that pay on a CPU.
 
-Makes of `auto | cpu | cuda | mps` a device and of `auto | fp32 | bf16` a dtype, with the reason in words; measures
-where no rule is known. Knows no model.
+Makes of `auto | cpu | cuda | mps` a device and of `auto | fp32 | bf16 | fp8` a dtype, with the reason in words;
+measures where no rule is known. Knows no model.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from llmforge.errors import MachineError
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-PrecisionName = Literal["auto", "fp32", "bf16"]
+PrecisionName = Literal["auto", "fp32", "bf16", "fp8"]
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 # glibc's malloc.h
@@ -27,6 +27,8 @@ _NEVER = 2**31 - 1
 _TOP_PAD = 64 << 20
 # bf16 must win clearly, since fp32 needs no second thought
 _WORTH = 1.15
+# Ada and Hopper have fp8 tensor cores
+_FP8_FROM = (8, 9)
 _MATMUL = 512
 
 # Dense bf16 FLOP/s from the vendors' data sheets, for the MFU that a run prints; the name as torch reports it.
@@ -62,8 +64,13 @@ def choose_dtype(precision: PrecisionName, device: torch.device) -> tuple[torch.
     `auto` takes bf16 on a GPU that has it; on a CPU it measures one matrix product in both and takes the faster.
 
     Raises:
-        MachineError: bf16 is asked for and the GPU has none.
+        MachineError: bf16 or fp8 is asked for and the device has none.
     """
+    if precision == "fp8":
+        if device.type != "cuda" or torch.cuda.get_device_capability(device) < _FP8_FROM:
+            what = f"precision=fp8 needs an NVIDIA GPU of compute capability {'.'.join(map(str, _FP8_FROM))} or newer"
+            raise MachineError(what, hint="set precision=bf16")
+        return torch.bfloat16, "with the layers' products in fp8, as configured"
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         if precision == "bf16":
             raise MachineError("precision=bf16, but this GPU has no bf16", hint="set precision=fp32")

@@ -13,6 +13,8 @@ import traceback
 from collections.abc import Callable
 
 from llmforge.errors import LlmforgeError, MachineError, StopRequested
+from llmforge.runtime.console import quantity
+from llmforge.runtime.memory import shortage
 
 BUG = 1
 STOPPED_AT_ONCE = 130
@@ -49,8 +51,9 @@ def _keep_traceback(error: BaseException) -> str:
 
 def _of_the_machine(error: Exception) -> MachineError | None:
     """Memory and disk running out, which the work below reports in its own words."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return MachineError("not enough memory", hint="make the model, the batch or the vocabulary smaller")
+    if (lack := shortage(error)) is not None:
+        asked = f": {quantity(lack.asked_bytes, 'B')} more was asked for" if lack.asked_bytes else ""
+        return MachineError(f"not enough memory{asked}", hint="make the model, the batch or the vocabulary smaller")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
         return MachineError(f"cannot write: {error.strerror}", error.filename, "free space or name another output_dir")
     return None

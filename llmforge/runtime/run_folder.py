@@ -12,7 +12,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +41,8 @@ class RunFolder:
     def __init__(self, path: Path, command: str, config: dict[str, object], passive: bool) -> None:
         self.path, self.passive = path, passive
         self.config = config
+        # who else is shown each line of metrics.jsonl
+        self.listeners: list[Callable[[dict[str, object]], None]] = []
         self._lock: int | None = None
         self._before: dict[str, bytes] = {}
         self._refused = False
@@ -175,12 +177,14 @@ class RunFolder:
             stream.write(f"{_now()} {text}\n")
 
     def metrics(self, values: dict[str, object]) -> None:
-        """Adds one line to metrics.jsonl."""
+        """Adds one line to metrics.jsonl, and shows it to the listeners."""
         if self.passive:
             return
         path = self.path / "metrics.jsonl"
         with disk_errors(path), path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(values) + "\n")
+        for listener in self.listeners:
+            listener(values)
 
     def metrics_position(self) -> int:
         """Bytes in metrics.jsonl, which are on the disk now; a checkpoint keeps it."""

@@ -22,6 +22,7 @@ from llmforge.training.settings import (
     TrainSettings,
     check_budget,
 )
+from llmforge.training.tracker_settings import JsonlTracking, Tracking
 
 if TYPE_CHECKING:
     from llmforge.model.config import ModelConfig
@@ -63,14 +64,17 @@ class FinetuneConfig(Config):
     data: ConversationData
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    # what matrices are multiplied in; parameters stay fp32. auto measures on a CPU and takes the faster
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    # what matrices are multiplied in; parameters stay fp32. auto measures on a CPU and takes the faster. fp8 (the extra
+    # of that name) is for GPUs that have it and models from about 1B parameters on
+    precision: Literal["auto", "fp32", "bf16", "fp8"] = "auto"
     # the same bits from the same run on the same machine; auto: on a CPU, where it costs nothing
     deterministic: bool | Literal["auto"] = "auto"
     train: TrainSettings
     optimizer: FinetuneOptimizer = FinetuneOptimizer()
     scheduler: SchedulerSettings = SchedulerSettings()
     parallel: ParallelSettings = ParallelSettings()
+    # who else is told the figures of metrics.jsonl as they are written
+    tracking: tuple[Tracking, ...] = (JsonlTracking(name="jsonl"),)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -78,6 +82,8 @@ class FinetuneConfig(Config):
             raise ValueError("lora is given but method is full: set method: lora, or leave lora out")
         if self.method == "lora" and self.parallel.tensor_parallel > 1:
             raise ValueError("parallel.tensor_parallel goes with method: full; adapters are thin enough without")
+        if self.method == "lora" and self.precision == "fp8":
+            raise ValueError("precision: fp8 is for method: full; with lora set bf16")
         if self.train.sample_every is not None:
             raise ValueError("train.sample_every is for pretrain only: leave it out")
         held_out = self.data.valid is not None or self.data.valid_fraction > 0
@@ -135,9 +141,12 @@ def _train(
 ) -> tuple[Transformer, TrainResult]:
     from llmforge.model.init import parameter_roles
     from llmforge.runtime.seeding import seed_everything
+    from llmforge.stages.lighten import lighten
     from llmforge.training.assemble import Job, Recipe, Trained, find_start, make_horizon, make_trainer
     from llmforge.training.objective import CausalLMObjective
     from llmforge.training.parallel import gathered
+    from llmforge.training.profiling import traced
+    from llmforge.training.trackers import tracking
 
     batches = data.batches(config)
     rows, row_tokens = batches.batch_rows, batches.row_tokens
@@ -145,17 +154,20 @@ def _train(
         bench.console.say(f"packed into {batches.num_rows:,} rows of {row_tokens} tokens, {batches.fill:.0%} full")
     recipe = Recipe(config.train, config.optimizer, config.scheduler, config.parallel)
     horizon = make_horizon(recipe, rows, row_tokens, batches.num_rows)
-    values, named = config.model_dump(mode="json"), batches.documents
-    job = Job(folder, recipe, values, data.digests, batches, horizon, row_tokens, rows, named)
+    values, epoch = config.model_dump(mode="json"), batches.num_rows * row_tokens
+    job = Job(folder, recipe, values, data.digests, batches, horizon, row_tokens, rows, batches.documents, epoch)
     flops = shape.flops_per_token(row_tokens) * (_LORA_FLOPS_SHARE if config.method == "lora" else 1)
     start = find_start(job, bench, config.precision, resume, flops)
     seed_everything(config.seed)
     model = _build(config, start.dtype)
+    lighten(model, config.precision, config.parallel, bench)
     trained = Trained(CausalLMObjective(model), parameter_roles(model), flops)
     measured = data.validation(config, bench)
-    trainer = make_trainer(job, bench, start, trained, None if measured is None else lambda: measured)
-    with folder.phase("train"):
-        outcome = trainer.train(start.saved)
+    done = start.saved.step if start.saved else 0
+    with tracking(config.tracking, folder, done), traced(config.train.profile_steps, folder, done) as tracers:
+        trainer = make_trainer(job, bench, start, trained, None if measured is None else lambda: measured, tracers)
+        with folder.phase("train"):
+            outcome = trainer.train(start.saved)
     return gathered(model, lambda: _build(config, start.dtype)), outcome
 
 
@@ -172,6 +184,8 @@ def _build(config: FinetuneConfig, dtype: Any) -> Transformer:
 def _result(
     config: FinetuneConfig, data: FinetuneData, outcome: TrainResult, shape: ModelConfig, folder: RunFolder
 ) -> dict[str, object]:
+    from llmforge.stages.closing import closing_figures
+
     lora = config.method == "lora"
     return {
         "state": "stopped early" if outcome.stopped_early else "finished",
@@ -192,6 +206,7 @@ def _result(
         "seconds": round(outcome.seconds, 2),
         "model": str(folder.path / "model"),
         **({"adapter": str(folder.path / ADAPTER)} if lora else {}),
+        **closing_figures(outcome, folder.path, outcome.epochs),
     }
 
 
@@ -236,6 +251,8 @@ def _keep_template(data: FinetuneData, folder: Path) -> None:
 
 
 def _summary(result: dict[str, Any]) -> str:
+    from llmforge.stages.closing import closing_lines
+
     lines = [f"model: {result['model']} ({result['parameters']:,} parameters)"]
     if "adapter" in result:
         lines.append(f"adapter: {result['adapter']}")
@@ -246,7 +263,7 @@ def _summary(result: dict[str, Any]) -> str:
         lines.append(f"held-out loss {result['base_valid_loss']:.4f} -> {result['valid_loss']:.4f} a trained token")
     if result["best_step"] is not None:
         lines.append(f"{result['state']}: weights of step {result['best_step']}, the best on held-out text")
-    return "\n".join(lines)
+    return "\n".join([*lines, *closing_lines(result)])
 
 
 def preview(config: FinetuneConfig) -> dict[str, object]:

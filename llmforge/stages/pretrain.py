@@ -19,6 +19,7 @@ from llmforge.training.settings import (
     TrainSettings,
     check_budget,
 )
+from llmforge.training.tracker_settings import JsonlTracking, Tracking
 
 if TYPE_CHECKING:
     from llmforge.model.transformer import Transformer
@@ -36,8 +37,9 @@ class PretrainConfig(Config):
     output_dir: Annotated[str, Field(min_length=1)]
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    # what matrices are multiplied in; parameters stay fp32. auto measures on a CPU and takes the faster
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    # what matrices are multiplied in; parameters stay fp32. auto measures on a CPU and takes the faster. fp8 (the extra
+    # of that name) is for GPUs that have it and models from about 1B parameters on
+    precision: Literal["auto", "fp32", "bf16", "fp8"] = "auto"
     # the same bits from the same run on the same machine; auto: on a CPU, where it costs nothing
     deterministic: bool | Literal["auto"] = "auto"
     # a model folder to go on from, in place of `model`
@@ -48,6 +50,8 @@ class PretrainConfig(Config):
     optimizer: OptimizerSettings = OptimizerSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
     parallel: ParallelSettings = ParallelSettings()
+    # who else is told the figures of metrics.jsonl as they are written
+    tracking: tuple[Tracking, ...] = (JsonlTracking(name="jsonl"),)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -127,11 +131,13 @@ def _train(
 ) -> tuple[Transformer, TrainResult, dict[str, dict[str, object]]]:
     from llmforge.model.init import parameter_roles
     from llmforge.runtime.seeding import seed_everything
+    from llmforge.stages.lighten import lighten
     from llmforge.stages.pretrain_data import make_observers, make_validation
-    from llmforge.tokens.ahead import Ahead
     from llmforge.training.assemble import Job, Recipe, Trained, find_start, make_horizon, make_trainer
     from llmforge.training.objective import CausalLMObjective
     from llmforge.training.parallel import gathered
+    from llmforge.training.profiling import traced
+    from llmforge.training.trackers import tracking
 
     rows, seq_len = config.train.batch_rows(config.data.seq_len), config.data.seq_len
     batches = data.batches(config, rows)
@@ -140,18 +146,22 @@ def _train(
     for line in data.check_enough(config, batches, horizon.steps):
         bench.console.say(line)
         folder.log(line)
-    served_batches = data.check.watched(batches if bench.device.type == "cpu" else Ahead(batches))
+    served_batches = data.check.watched(batches)
     values = config.model_dump(mode="json")
-    job = Job(folder, recipe, values, data.digests, served_batches, horizon, seq_len, rows, batches.documents)
+    named, epoch = batches.documents, data.train_tokens
+    job = Job(folder, recipe, values, data.digests, served_batches, horizon, seq_len, rows, named, epoch)
     start = find_start(job, bench, config.precision, resume, shape.flops_per_token(seq_len))
     seed_everything(config.seed)
     model = _build(config, shape, start.dtype)
+    lighten(model, config.precision, config.parallel, bench)
     trained = Trained(CausalLMObjective(model), parameter_roles(model), shape.flops_per_token(seq_len))
     validation = make_validation(config, data, bench)
-    observers = make_observers(config, data, model, folder, start.saved.step if start.saved else 0)
-    trainer = make_trainer(job, bench, start, trained, validation, observers)
-    with folder.phase("train"):
-        outcome = trainer.train(start.saved)
+    done = start.saved.step if start.saved else 0
+    observers = make_observers(config, data, model, folder, done)
+    with tracking(config.tracking, folder, done), traced(config.train.profile_steps, folder, done) as tracers:
+        trainer = make_trainer(job, bench, start, trained, validation, [*observers, *tracers])
+        with folder.phase("train"):
+            outcome = trainer.train(start.saved)
     rows_served = batches.rows.served(outcome.steps + len(outcome.left_out), outcome.left_out)
     served = {entry.source: entry.as_json() for entry in rows_served}
     return gathered(model, lambda: _build(config, shape, start.dtype)), outcome, served
@@ -170,6 +180,8 @@ def _build(config: PretrainConfig, shape: ModelConfig, dtype: Any) -> Transforme
 
 
 def _result(outcome: TrainResult, shape: ModelConfig, folder: RunFolder, data: PretrainData) -> dict[str, object]:
+    from llmforge.stages.closing import closing_figures
+
     return {
         "state": "stopped early" if outcome.stopped_early else "finished",
         "steps": outcome.steps,
@@ -187,6 +199,7 @@ def _result(outcome: TrainResult, shape: ModelConfig, folder: RunFolder, data: P
         "peak_memory_bytes": outcome.peak_memory_bytes,
         "seconds": round(outcome.seconds, 2),
         "model": str(folder.path / "model"),
+        **closing_figures(outcome, folder.path, outcome.tokens / max(1, data.train_tokens)),
     }
 
 
@@ -213,6 +226,8 @@ def _publish(
 
 
 def _summary(result: dict[str, Any]) -> str:
+    from llmforge.stages.closing import closing_lines
+
     lines = [f"model: {result['model']} ({result['parameters']:,} parameters)"]
     lines.append(
         f"{result['steps']:,} steps, {result['tokens']:,} tokens ({result['epochs']} epochs) "
@@ -224,7 +239,7 @@ def _summary(result: dict[str, Any]) -> str:
         lines.append(f"held-out loss {result['valid_loss']:.4f}{bits}")
     if result["best_step"] is not None:
         lines.append(f"{result['state']}: weights of step {result['best_step']}, the best on held-out text")
-    return "\n".join(lines)
+    return "\n".join([*lines, *closing_lines(result)])
 
 
 def preview(config: PretrainConfig) -> dict[str, object]:

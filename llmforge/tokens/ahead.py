@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 class Ahead(Generic[T]):
-    """`batches`, with the batch of the step after the last one asked for under way."""
+    """`batches`, with the batch of the step after the last one asked for under way; `prepare` is done to each there."""
 
-    def __init__(self, batches: Callable[[int], T]) -> None:
-        self._batches = batches
+    def __init__(self, batches: Callable[[int], T], prepare: Callable[[T], T] | None = None) -> None:
+        self._batches = batches if prepare is None else lambda step: prepare(batches(step))
         self._pool = ThreadPoolExecutor(1, "llmforge-batches")
         self._next: tuple[int, Future[T]] | None = None
 

@@ -45,6 +45,19 @@ class Batch:
             None if self.positions is None else self.positions[start:stop],
         )
 
+    def untrained(self) -> Batch:
+        """The same rows with nothing to predict: they take part and add nothing."""
+        return Batch(self.input_ids, torch.full_like(self.labels, IGNORED), self.document_ids, self.positions)
+
+    def pinned(self) -> Batch:
+        """The same batch in page-locked memory, from which a GPU copies while the host goes on."""
+        return Batch(
+            self.input_ids.pin_memory(),
+            self.labels.pin_memory(),
+            None if self.document_ids is None else self.document_ids.pin_memory(),
+            None if self.positions is None else self.positions.pin_memory(),
+        )
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on a device; copies overlap with compute where the memory is pinned."""
         return Batch(

@@ -31,6 +31,7 @@ from llmforge.runtime.device import (
 )
 from llmforge.runtime.distributed import World, process_group, world_of_environment
 from llmforge.runtime.run_folder import RunFolder
+from llmforge.tokens.ahead import Ahead
 from llmforge.tokens.batch import Batch
 from llmforge.training.horizon import Horizon
 from llmforge.training.loop_parts import Loop, StepInfo, Validation
@@ -117,6 +118,8 @@ class Job:
     batch_rows: int
     # names of the documents in the data of a step (from 0)
     documents: Callable[[int], Sequence[str]] | None = None
+    # tokens of one pass over the data; None: not known
+    epoch_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -215,7 +218,16 @@ def make_trainer(
         flops_per_token=trained.flops_per_token,
         peak=peak_rate(device, start.dtype),
         documents=job.documents,
+        roles=trained.roles,
+        epoch_tokens=job.epoch_tokens,
     )
     optimizer = Optimizer(parallel.model, trained.roles, recipe.optimizer)
     made = validation() if validation is not None else None
-    return Trainer(parallel, job.batches, optimizer, job.horizon, loop, job.run, made, observers)
+    return Trainer(parallel, _fed(job.batches, device), optimizer, job.horizon, loop, job.run, made, observers)
+
+
+def _fed(batches: Callable[[int], Batch], device: torch.device) -> Callable[[int], Batch]:
+    """Batches as the device takes them: ahead of an accelerator, and where a GPU can fetch them without the host."""
+    if device.type == "cpu":
+        return batches
+    return Ahead(batches, Batch.pinned if device.type == "cuda" else None)

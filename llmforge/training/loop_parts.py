@@ -6,7 +6,7 @@ Knows no model and no file.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -52,6 +52,18 @@ class Loop:
     peak: float | None = None
     # names of the documents in the data of a step (from 0)
     documents: Callable[[int], Sequence[str]] | None = None
+    # each parameter's group, for norms
+    roles: Mapping[str, str] = field(default_factory=dict)
+    # tokens of one pass over the data; None: not known
+    epoch_tokens: int | None = None
+
+    @property
+    def when_memory_lacks(self) -> str:
+        """What a person can do when not even one row fits."""
+        parallel = self.config.get("parallel")
+        anew = isinstance(parallel, Mapping) and parallel.get("activation_checkpointing") == "full"
+        first = "" if anew else "set parallel.activation_checkpointing=full, or "
+        return f"{first}take shorter rows or a smaller model"
 
 
 @dataclass(frozen=True)
@@ -69,5 +81,12 @@ class TrainResult:
     best_step: int | None
     stopped_early: bool
     seconds: float
+    # rows that went through the model at once at the end
+    micro_batch_size: int
     # data steps (from 0) below the last one's that no step saw
     left_out: Sequence[int] = ()
+    # passes over the data
+    epochs: float | None = None
+    # share of what the devices can do, and how it was reckoned; None where that is unknown
+    mfu: float | None = None
+    mfu_formula: str | None = None

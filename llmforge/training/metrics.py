@@ -5,6 +5,7 @@ A `Window` gathers the steps between two lines of metrics.jsonl; its tensors are
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections import deque
@@ -21,6 +22,7 @@ from llmforge.errors import DataError
 # steps in a row whose loss or gradient was not finite, after which a run gives up
 MAX_NOT_FINITE = 3
 _RECENT = 50
+PARTS = ("data", "forward", "backward", "optimizer", "logging")
 
 
 def mfu(tokens_per_second: float, flops_per_token: float, peak: float | None, processes: int) -> float | None:
@@ -31,11 +33,79 @@ def mfu(tokens_per_second: float, flops_per_token: float, peak: float | None, pr
     return tokens_per_second * flops_per_token / (peak * processes) if peak else None
 
 
+def mfu_formula(tokens_per_second: float, flops_per_token: float, peak: float | None, processes: int) -> str | None:
+    """`mfu` as it was reckoned: `MFU 45.0 % = tokens/s x FLOP a token / peak`; None where the peak is unknown."""
+    share = mfu(tokens_per_second, flops_per_token, peak, processes)
+    if share is None or peak is None:
+        return None
+    many = f" / {processes} devices" if processes > 1 else ""
+    return (
+        f"MFU {share:.1%} = {tokens_per_second:,.0f} tokens/s x {_flops(flops_per_token)} a token / {_flops(peak)}/s"
+        f" of matrix products{many}"
+    )
+
+
+def _flops(count: float) -> str:
+    scale, letter = next(((s, c) for s, c in ((1e12, "T"), (1e9, "G"), (1e6, "M")) if count >= s), (1.0, ""))
+    return f"{count / scale:.3g} {letter}FLOP"
+
+
+class StepSplit:
+    """Where a step's time goes: seconds of data, forward, backward, optimizer and logging, a step.
+
+    A mark ends a part of the step. On a GPU it is an event in the stream of its work, so that the host waits for
+    nothing; they are read when a line of metrics.jsonl is due. There `data` and `logging` are the time that the GPU
+    stood idle for them.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._marks: list[tuple[str | None, Any]] = []
+        self._seconds: dict[str, float] = dict.fromkeys(PARTS, 0.0)
+        self._steps = 0
+
+    def begin(self) -> None:
+        """The start of a step: what lies before it (validations, saves) counts for nothing."""
+        self._mark(None)
+        self._steps += 1
+
+    def mark(self, name: str) -> None:
+        """The end of a part; what was done since the last mark belongs to `name`."""
+        assert name in self._seconds, name
+        self._mark(name)
+        if self._device.type != "cuda" and len(self._marks) > 1:
+            self._add()
+
+    def _mark(self, name: str | None) -> None:
+        if self._device.type == "cuda":
+            event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            event.record()
+            self._marks.append((name, event))
+        else:
+            self._marks.append((name, time.perf_counter()))
+
+    def _add(self) -> None:
+        """Sums up the marks so far; the last one stays, as the start of what comes next."""
+        for (_, start), (name, end) in itertools.pairwise(self._marks):
+            if name is not None:
+                cuda = self._device.type == "cuda"
+                self._seconds[name] += start.elapsed_time(end) / 1000 if cuda else end - start
+        del self._marks[:-1]
+
+    def close(self) -> dict[str, float]:
+        """Mean seconds a step since the last call, by part. On a GPU what is marked must be done by now."""
+        self._add()
+        found = {name: seconds / max(1, self._steps) for name, seconds in self._seconds.items()}
+        self._seconds, self._steps = dict.fromkeys(PARTS, 0.0), 0
+        return found
+
+
 class Clock:
     """Seconds of the run, with those that steps took apart from the rest (validations, saves, samples)."""
 
-    def __init__(self, before: float = 0.0) -> None:
+    def __init__(self, device: torch.device, before: float = 0.0) -> None:
         self.before = before
+        self.split = StepSplit(device)
         self._start = time.perf_counter()
         self._aside = 0.0
         self._recent: deque[float] = deque(maxlen=_RECENT)
@@ -63,6 +133,11 @@ class Clock:
     def step_begins(self) -> None:
         """The start of a step."""
         self._step_start = time.perf_counter()
+        self.split.begin()
+
+    def mark(self, part: str) -> None:
+        """The end of one of the `PARTS` of a step."""
+        self.split.mark(part)
 
     def step_ends(self) -> None:
         """The end of a step; the first one, which warms up and compiles, is kept apart."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from llmforge.runtime.distributed import World
 from llmforge.tokens.batch import Batch
-from llmforge.training.validation import untrained
 
 
 def micro_batches(batch: Batch, world: World, size: int) -> list[Batch]:
@@ -19,5 +18,5 @@ def micro_batches(batch: Batch, world: World, size: int) -> list[Batch]:
     parts = []
     for number in range(count):
         low, high = start + rows * number // count, start + rows * (number + 1) // count
-        parts.append(batch.rows(low, high) if high > low else untrained(batch.rows(0, 1)))
+        parts.append(batch.rows(low, high) if high > low else batch.rows(0, 1).untrained())
     return parts

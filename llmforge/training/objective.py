@@ -46,7 +46,8 @@ class CausalLMObjective(nn.Module):
         weight = cast(Any, self.model).head_weight
         if by_token:
             return token_cross_entropy(hidden, weight, labels).view(batch.labels.shape)
-        if _few_trained(batch):
+        # Only where looking at the labels does not make the host wait for the device.
+        if labels.device.type == "cpu" and _few_trained(batch):
             places = (labels != IGNORED).nonzero().squeeze(1)
             hidden, labels = hidden[places], labels[places]
         return summed_cross_entropy(hidden, weight, labels)
@@ -54,8 +55,7 @@ class CausalLMObjective(nn.Module):
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # a choice by the data, not part of the graph
 def _few_trained(batch: Batch) -> bool:
-    # Only where looking at the labels does not make the host wait for the device.
-    return batch.labels.device.type == "cpu" and batch.num_trained < _FEW * batch.labels.numel()
+    return batch.num_trained < _FEW * batch.labels.numel()
 
 
 def _chunk_rows(hidden: Tensor, weight: Tensor) -> int:

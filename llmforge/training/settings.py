@@ -77,6 +77,10 @@ class TrainSettings(Config):
     early_stopping: EarlyStopping | None = None
     # null: a step that is not finite is not applied, three in a row end the run, and no loss is too high
     spikes: Spikes | None = None
+    # adds the norms of gradients and of what a step changes, by group of parameters, to the lines of metrics.jsonl
+    log_norms: bool = False
+    # [first, last]: a trace of these steps (counted from 1) is written into the run folder
+    profile_steps: tuple[Count, Count] | None = None
     # auto compiles the forward and backward pass when the run is long enough to gain from it
     compile: bool | Literal["auto"] = "auto"
 
@@ -88,6 +92,8 @@ class TrainSettings(Config):
             raise ValueError(f"give exactly one of {', '.join(BUDGETS)}; {found} given")
         if self.global_batch_size is not None and self.global_batch_tokens is not None:
             raise ValueError("give global_batch_size or global_batch_tokens, not both")
+        if self.profile_steps is not None and self.profile_steps[0] > self.profile_steps[1]:
+            raise ValueError("profile_steps: the first step comes after the last")
         if self.early_stopping is not None and self.eval_every is None:
             raise ValueError("early_stopping needs eval_every: it looks at the validations within the run")
         if self.keep_every is not None and (self.save_every is None or self.keep_every % self.save_every):
@@ -197,6 +203,8 @@ class ParallelSettings(Config):
     tensor_parallel: Annotated[int, Field(ge=1, le=1024)] = 1
     # a process that does not answer for so long ends the run, which says which one it was and what each did then
     timeout_seconds: Annotated[float, Field(ge=1, le=7 * 86_400)] = 600.0
+    # what the backward pass makes anew instead of keeping it: nothing, all but products (selective), or whole layers
+    activation_checkpointing: Literal["none", "selective", "full"] = "none"
 
 
 def check_budget(train: TrainSettings, scheduler: SchedulerSettings) -> None:

@@ -27,9 +27,10 @@ FORMAT = 1
 CHECKPOINTS = "checkpoints"
 # Keys that change no weight (how processes share the work: none but by the order of sums, as their number does).
 HARMLESS = frozenset(
-    {"output_dir"}
+    {"output_dir", "tracking"}
     | {f"train.{key}" for key in ("log_every", "save_every", "keep_last", "keep_every", "sample_every", "eval_tokens")}
-    | {f"parallel.{key}" for key in ("strategy", "tensor_parallel", "timeout_seconds")}
+    | {"train.log_norms", "train.profile_steps"}
+    | {f"parallel.{key}" for key in ("strategy", "tensor_parallel", "timeout_seconds", "activation_checkpointing")}
 )
 _BUDGETS = frozenset({"train.max_steps", "train.max_tokens", "train.num_epochs", "train.max_minutes"})
 
@@ -45,6 +46,8 @@ class Progress:
     untrained: dict[str, Any] = field(default_factory=dict)
     newest: dict[str, Any] = field(default_factory=dict)
     train_loss: float | None = None
+    # rows that go through the model at once, fewer than configured once memory has run out; None: as configured
+    micro_batch_size: int | None = None
     best_loss: float | None = None
     best_step: int = 0
     # validations in a row without a better loss

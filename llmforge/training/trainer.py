@@ -7,7 +7,6 @@ tokenizer and no file format. What is written is written by the first process on
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,9 +23,12 @@ from llmforge.tokens.batch import Batch
 from llmforge.training.early_stopping import judge, put_back
 from llmforge.training.horizon import Horizon
 from llmforge.training.loop_parts import Loop, StepInfo, TrainResult, Validation
+from llmforge.training.memory import RowsAtOnce
 from llmforge.training.metrics import Clock, Window, mfu
 from llmforge.training.micro_batches import micro_batches
+from llmforge.training.norms import GroupNorms
 from llmforge.training.optimizer import Optimizer, trainable, whole
+from llmforge.training.outcome import train_result
 from llmforge.training.parallel import Parallel
 from llmforge.training.rewind import go_back, record_skips
 from llmforge.training.spikes import SpikeWatch
@@ -50,7 +52,9 @@ class Trainer:
 
     progress: Progress = field(default_factory=Progress, init=False)
     _window: Window = field(default_factory=Window, init=False)
-    _clock: Clock = field(default_factory=Clock, init=False)
+    _clock: Clock = field(init=False)
+    _rows: RowsAtOnce = field(init=False)
+    _norms: GroupNorms = field(init=False)
     _best: dict[str, Tensor] = field(default_factory=dict, init=False)
     _rates: list[float] = field(default_factory=list, init=False)
     _reserve: float = field(default=0.0, init=False)
@@ -58,9 +62,17 @@ class Trainer:
     _shown: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
+        self._clock = Clock(self.config.device)
+        self._rows = RowsAtOnce(self.config, self.objective.strategy, self._warn)
+        self._norms = GroupNorms(self.optimizer.parameters, self.config)
         self._states = States(self.run, self.config.world, self.config.train)
         self._watch = SpikeWatch(self.config.train.spikes)
         self._window.gives_up = self.config.train.spikes is None
+
+    def _warn(self, text: str) -> None:
+        if self.config.world.first:
+            self.config.console.warn(text)
+        self.run.log(text)
 
     def train(self, saved: Saved | None = None) -> TrainResult:
         """Runs to the horizon, from the start or from a saved state.
@@ -76,16 +88,20 @@ class Trainer:
             while not self._over(stop):
                 self._clock.step_begins()
                 batch = self._next_batch()
+                self._clock.mark("data")
                 loss = self._backward(batch)
                 norm, finite = self._clip(loss)
                 self._states.settle()
-                self.optimizer.step(self.schedule.factor(self.progress.step), finite)
+                with self._norms.around(self.progress.step + 1):
+                    self.optimizer.step(self.schedule.factor(self.progress.step), finite)
                 self.optimizer.zero_grad()
+                self._clock.mark("optimizer")
                 self._count(batch, loss, norm, finite)
                 self._clock.step_ends()
                 if self._went_back():
                     continue
                 self._report(bar)
+                self._clock.mark("logging")
                 self._evaluate_when_due()
                 self._save_when_due()
             return self._finish(stop)
@@ -99,7 +115,7 @@ class Trainer:
                 self._save()  # there must be something to go back to
         else:
             self._take(saved)
-            self._clock = Clock(self.progress.elapsed)
+            self._clock = Clock(self.config.device, self.progress.elapsed)
             self._states.resumed(saved)
             bar.advance(self.progress.step)
         self._marked = (self._clock.working(), self.progress.tokens)
@@ -109,6 +125,7 @@ class Trainer:
     def _take(self, saved: Saved, keep_skips: bool = False) -> None:
         """Everything as it was when `saved` was."""
         self.progress, self._best = restore(saved, self.objective.model, self.optimizer, self.schedule)
+        self._rows.rows = min(self._rows.rows, self.progress.micro_batch_size or self._rows.rows)
         self._window.restore(saved.meta["window"])
         self._watch.restore(saved.meta.get("spikes"), keep_skips)
         for note in self.run.take_metrics(saved.run_folder, int(saved.meta["metrics_position"])):
@@ -153,16 +170,26 @@ class Trainer:
         return True
 
     def _backward(self, batch: Batch) -> Tensor:
-        """Gradients of the batch's loss a trained token, over micro-batches and processes; returns the summed loss."""
+        """Gradients of the batch's loss a trained token, over micro-batches and processes; returns the summed loss.
+
+        When memory runs out they are made once more, from micro-batches of half the rows.
+        """
+        return self._rows.run(lambda rows, tried: self._gradients(batch, rows, tried), batch.num_rows)
+
+    def _gradients(self, batch: Batch, rows: int, tried: bool) -> Tensor:
+        """As `_backward`, with so many rows at once; `tried`: without the other processes, to see whether it fits."""
+        self.optimizer.zero_grad()  # of a try that ran out of memory
         scale = self.objective.gradient_factor / max(1, batch.num_trained)
         total = torch.zeros((), device=self.config.device)
-        parts = micro_batches(batch, self.config.world, self.config.train.micro_batch_size)
+        parts = micro_batches(batch, self.config.world, rows)[: 2 if tried else None]
         for number, part in enumerate(parts):
-            with self.objective.synchronized(last=number == len(parts) - 1):
+            with self.objective.synchronized(last=number == len(parts) - 1 and not tried):
                 loss = self.objective(part.to(self.config.device))
+                self._clock.mark("forward")
                 (loss * scale).backward()  # type: ignore[no-untyped-call]
+                self._clock.mark("backward")
             total += loss.detach()
-        return self.config.world.total(total)
+        return total if tried else self.config.world.total(total)
 
     def _clip(self, loss: Tensor) -> tuple[Tensor, Tensor]:
         """The gradients' norm before they are cut to `max_grad_norm`, and whether norm and loss are finite."""
@@ -178,6 +205,7 @@ class Trainer:
     def _count(self, batch: Batch, loss: Tensor, norm: Tensor, finite: Tensor) -> None:
         self.progress.step += 1
         self.progress.tokens += batch.input_ids.numel()
+        self.progress.micro_batch_size = self._rows.rows
         self._window.add(loss, norm, finite, batch.num_trained)
 
     def _report(self, bar: Bar) -> None:
@@ -216,10 +244,11 @@ class Trainer:
         if share is not None:
             figures["mfu"] = round(share, 4)
         figures["memory_bytes"] = peak_memory_bytes(self.config.device)
-        return figures
+        return figures | {"split_seconds": self._clock.split.close()} | self._norms.close()
 
     def _write(self, figures: Mapping[str, object]) -> None:
-        self.run.metrics({"step": self.progress.step, "tokens": self.progress.tokens, **figures})
+        epoch = {"epoch": round(self.progress.tokens / size, 4)} if (size := self.config.epoch_tokens) else {}
+        self.run.metrics({"step": self.progress.step, "tokens": self.progress.tokens, **epoch, **figures})
 
     def _validate(self, whole: bool) -> dict[str, Any]:
         """Figures on held-out data, written as a line of metrics.jsonl."""
@@ -230,6 +259,8 @@ class Trainer:
             start = self._clock.elapsed()
             figures = self.validation(self.objective, whole)
             seconds = self._clock.elapsed() - start
+        if not whole and self.progress.train_loss is not None:
+            figures["loss_gap"] = float(str(figures["valid_loss"])) - self.progress.train_loss
         if not whole:
             # at the end the whole split, and with early stopping the sample once more
             extra = 1.0 if self.config.train.early_stopping is not None else 0.0
@@ -284,18 +315,5 @@ class Trainer:
             put_back(self.objective.model, self._best)
         self.objective.before_pass = lambda: self._leave_if_asked(stop)  # what is left can be done later
         self.progress.newest = self._validate(whole=True) or self.progress.newest
-        steady = self._rates[1:] or self._rates
-        return TrainResult(
-            steps=self.progress.step,
-            tokens=self.progress.tokens,
-            train_loss=self.progress.train_loss,
-            figures=self.progress.newest,
-            untrained=self.progress.untrained,
-            tokens_per_second=statistics.median(steady) if steady else None,
-            compile_seconds=self._clock.warm_up if self.config.choices.get("compile") else 0.0,
-            peak_memory_bytes=peak_memory_bytes(self.config.device),
-            best_step=self.progress.best_step if best else None,
-            stopped_early=early,
-            seconds=self._clock.elapsed(),
-            left_out=self._watch.left_out,
-        )
+        left_out = self._watch.left_out
+        return train_result(self.progress, self._clock, self._rates, self.config, best, left_out)

@@ -15,6 +15,7 @@ from torch import Tensor
 from llmforge.runtime.distributed import World
 from llmforge.tokens.batch import IGNORED, Batch
 from llmforge.tokens.loader import ValidWindows
+from llmforge.training.memory import token_losses
 from llmforge.training.parallel import Parallel
 
 
@@ -47,7 +48,7 @@ class WindowValidation:
         """Loss and tokens of this process's share, by source (sources, 2)."""
         sums = torch.zeros(len(windows.source_names), 2, dtype=torch.float64)
         for batch, sources in _every(windows.with_sources(), self._world):
-            losses = objective.token_losses(batch.to(self._device)).double().cpu().flatten()
+            losses = token_losses(objective, batch, self._device).double().cpu().flatten()
             places = torch.as_tensor(sources).flatten().long()
             sums[:, 0].index_add_(0, places, losses)
             sums[:, 1].index_add_(0, places, (batch.labels != IGNORED).double().flatten())
@@ -64,12 +65,7 @@ def _every(pairs: Iterable[tuple[Batch, object]], world: World) -> Iterator[tupl
             group = []
     if group:
         batch, sources = group[min(world.data_rank, len(group) - 1)]
-        yield (batch if world.data_rank < len(group) else untrained(batch)), sources
-
-
-def untrained(batch: Batch) -> Batch:
-    """The same rows with nothing to predict: they take part and add nothing."""
-    return Batch(batch.input_ids, torch.full_like(batch.labels, IGNORED), batch.document_ids, batch.positions)
+        yield (batch if world.data_rank < len(group) else batch.untrained()), sources
 
 
 def _summary(losses: dict[str, float], tokens: float, sizes: dict[str, int]) -> dict[str, object]:

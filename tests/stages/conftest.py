@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # what the tests of one command share lies beside this file
 
 TAUGHT = {
     "What is a list?": "A list holds values in order. «日本» 👍",

@@ -22,7 +22,7 @@ from llmforge.runtime.manifest import read_manifest, write_manifest
 from llmforge.runtime.run_folder import RunFolder
 from llmforge.stages.pretrain import PretrainConfig, inputs_fingerprint, preview, run
 
-TIMED = ("tokens_per_second", "step_seconds", "mfu", "memory_bytes")
+TIMED = ("tokens_per_second", "step_seconds", "split_seconds", "mfu", "memory_bytes")
 WORDS = (
     "the list of a value returns an item when it is called with no key and then the next one is read from it".split()
 )
