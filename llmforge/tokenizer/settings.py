@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -22,6 +23,10 @@ class TokenizerSettings(Config):
         ge=MIN_VOCAB,
         le=MAX_VOCAB,
         description="ids in all: control symbols, the 256 bytes, single characters, and what merging makes of them",
+    )
+    model_type: Literal["bpe", "char"] = Field(
+        "bpe",
+        description="bpe: pieces by merging; char: single characters only, vocab_size being the most ids there may be",
     )
     special_tokens: tuple[str, ...] = Field(
         (), description="further control symbols such as <|think|>, put in by id and never made out of text"

@@ -47,6 +47,8 @@ def chunks(text: str) -> Iterator[str]:
 def train_tokenizer(texts: Iterable[str], folder: Path, settings: TokenizerSettings) -> None:
     """Learns a vocabulary of exactly `settings.vocab_size` ids and writes its four files into `folder`.
 
+    With `model_type: char` the vocabulary is the text's alphabet, the commonest characters where it is too large.
+
     The same texts in the same order give the same bytes.
 
     Raises:
@@ -60,7 +62,7 @@ def train_tokenizer(texts: Iterable[str], folder: Path, settings: TokenizerSetti
         SentencePieceTrainer.train(
             sentence_iterator=stream,
             model_writer=model,
-            model_type="bpe",
+            model_type=settings.model_type,
             vocab_size=settings.vocab_size,
             num_threads=1,
             normalization_rule_name="identity",
@@ -71,7 +73,7 @@ def train_tokenizer(texts: Iterable[str], folder: Path, settings: TokenizerSetti
             split_by_unicode_script=False,
             split_digits=True,
             max_sentencepiece_length=_MAX_PIECE,
-            character_coverage=_COVERAGE,
+            character_coverage=1.0 if settings.model_type == "char" else _COVERAGE,
             max_sentence_length=(_CHUNK + _STRETCH) * 4 + 1,
             unk_id=IDS[CONTROL[0]],
             bos_id=IDS[CONTROL[1]],

@@ -23,11 +23,12 @@ from llmforge.runtime.distributed import World
 from llmforge.runtime.run_folder import RunFolder
 from llmforge.runtime.stop import StopSignals
 from llmforge.tokens.batch import Batch
+from llmforge.training.averaging import Average
 from llmforge.training.early_stopping import judge, put_back
 from llmforge.training.horizon import Horizon
 from llmforge.training.loop_parts import Loop, StepInfo, TrainResult, Validation
 from llmforge.training.metrics import Clock, Window, mfu
-from llmforge.training.optimizer import Optimizer, trainable, whole
+from llmforge.training.optimizer import Optimizer, whole
 from llmforge.training.parallel import Parallel
 from llmforge.training.state import CHECKPOINTS, Progress, Saved, capture, restore
 from llmforge.training.validation import untrained
@@ -52,6 +53,7 @@ class Trainer:
     _window: Window = field(default_factory=Window, init=False)
     _clock: Clock = field(default_factory=Clock, init=False)
     _best: dict[str, Tensor] = field(default_factory=dict, init=False)
+    _average: Average = field(init=False)
     _rates: list[float] = field(default_factory=list, init=False)
     _reserve: float = field(default=0.0, init=False)
     _marked: tuple[float, int] = field(default=(0.0, 0), init=False)
@@ -73,6 +75,7 @@ class Trainer:
                 norm, finite = self._clip(loss)
                 self.optimizer.step(self.schedule.factor(self.progress.step), finite)
                 self.optimizer.zero_grad()
+                self._average.update(self.objective.model, self.progress.step + 1)
                 self._count(batch, loss, norm, finite)
                 self._clock.step_ends()
                 self._report(bar)
@@ -82,11 +85,14 @@ class Trainer:
 
     def _begin(self, saved: Saved | None, bar: Bar) -> None:
         """Starts anew, or takes everything back from a saved state."""
+        self._average = Average(self.config.train.average)
         if saved is None:
             self.run.truncate_metrics(0)
             self.progress.untrained = self._validate(whole=False)
         else:
-            self.progress, self._best = restore(saved, self.objective.model, self.optimizer, self.schedule)
+            model = self.objective.model
+            self.progress, self._best, average = restore(saved, model, self.optimizer, self.schedule)
+            self._average.restore(average, model)
             self._window.restore(saved.meta["window"])
             self.run.truncate_metrics(int(saved.meta["metrics_position"]))
             self._clock = Clock(self.progress.elapsed)
@@ -180,7 +186,7 @@ class Trainer:
         if self.validation is None:
             return {}
         synchronize(self.config.device)
-        with self._clock.aside():
+        with self._clock.aside(), self._average.in_place(self.objective.model):
             start = self._clock.elapsed()
             figures = self.validation(self.objective, whole)
             seconds = self._clock.elapsed() - start
@@ -200,7 +206,8 @@ class Trainer:
         if self.config.train.early_stopping is not None:
             found = judge(self.progress, self.config.train.early_stopping, float(figures["valid_loss"]))
             if found:
-                self._best = {n: whole(v.detach()).clone() for n, v in trainable(self.objective.model).items()}
+                weights = self._average.weights(self.objective.model)
+                self._best = {name: whole(value.detach()).clone() for name, value in weights.items()}
 
     def _save_when_due(self) -> None:
         every, step = self.config.train.save_every, self.progress.step
@@ -212,7 +219,8 @@ class Trainer:
         with self._clock.aside():
             self._window.gather(self.progress.step)
             self.progress.elapsed = self._clock.elapsed()
-            tensors, meta = capture(self.objective.model, self.optimizer, self.schedule, self.progress, self._best)
+            kept = (self._best, self._average.values)
+            tensors, meta = capture(self.objective.model, self.optimizer, self.schedule, self.progress, *kept)
             meta |= {"window": self._window.saved(), "metrics_position": self.run.metrics_position()}
             meta |= {"reserve": self._reserve, "config": self.config.config, "data": self.config.data}
             meta["choices"] = self.config.choices
@@ -236,7 +244,10 @@ class Trainer:
             )
         best = bool(self._best) and self.config.train.early_stopping is not None and (early or not self._ends_best())
         if best:
+            self._average.forget()
             put_back(self.objective.model, self._best)
+        else:
+            self._average.settle(self.objective.model)
         self.progress.newest = self._validate(whole=True) or self.progress.newest
         steady = self._rates[1:] or self._rates
         first, usual = self._clock.first_step or 0.0, self._clock.step_seconds or 0.0
