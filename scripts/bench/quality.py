@@ -1,7 +1,7 @@
 """What loss a minute buys: `llmforge pretrain` by its shipped recipes beside nanoGPT and transformers' Trainer.
 
     python scripts/bench/quality.py [--shapes a60,a180,b] [--json FILE] [--peers DIR] [--nanogpt DIR] [--seeds 3]
-                                    [--scale auto] [--data DIR] [--dry-run]
+                                    [--peer-seeds 1] [--scale auto] [--data DIR] [--dry-run]
 
 a60 and a180: tinyshakespeare by characters, the whole last tenth held out, 60 and 180 s. b: books with 4,096 pieces,
 10 minutes, bits per byte of held-out pieces and BLiMP accuracy. The seconds are those of a machine with 820 GFLOP/s of
@@ -138,9 +138,9 @@ def spread(rows: list[Row], key: str) -> Row:
 
 def measure(bench: Bench) -> Row:
     """All sides of a shape."""
-    text, seeds = bench.prepare(), range(bench.arguments.seeds)
+    text = bench.prepare()
     ours = []
-    for seed in seeds:
+    for seed in range(bench.arguments.seeds):
         ours.append(bench.ours(text, seed))
         say(f"{bench.name}: llmforge, seed {seed}: {told(ours[-1])}")
     peers = {}
@@ -150,7 +150,7 @@ def measure(bench: Bench) -> Row:
             tried.append(bench.peer(name, model, rate, 0, text))
             say(f"{bench.name}: {name} at {rate:g}: {told(tried[-1])}")
         best = min(tried, key=lambda row: float(row["valid_loss"]))
-        more = [bench.peer(name, model, best["rate"], seed, text) for seed in seeds if seed]
+        more = [bench.peer(name, model, best["rate"], seed, text) for seed in range(1, bench.arguments.peer_seeds)]
         peers[name] = {"best_rate": best["rate"], "rates": tried, **figures([best, *more])}
     result: Row = {"seconds": round(bench.seconds, 1), "ours": figures(ours), "peers": peers}
     if peers:
@@ -205,13 +205,13 @@ def machine(peak: float, scale: float) -> Row:
 
 def plan(bench: Bench) -> str:
     """What would be run, and for how long."""
-    seeds, peers = bench.arguments.seeds, bench.peers()
-    runs = seeds + sum(len(model.rates) + seeds - 1 for model in peers.values())
+    seeds, again, peers = bench.arguments.seeds, bench.arguments.peer_seeds - 1, bench.peers()
+    runs = seeds + sum(len(model.rates) + again for model in peers.values())
     named = ", ".join(f"{name} at {' '.join(f'{rate:g}' for rate in model.rates)}" for name, model in peers.items())
     minutes = runs * bench.seconds / 60
     return (
         f"{bench.name}: {bench.shape.recipe}, {seeds} seeds of {bench.seconds:.0f} s; peers: {named or 'none'}, the "
-        f"best rate again with the other seeds; {runs} runs, {minutes:.0f} minutes and what compiling and scoring take"
+        f"best rate with {again} seeds more; {runs} runs, {minutes:.0f} minutes and what compiling and scoring take"
     )
 
 
@@ -226,7 +226,8 @@ def main() -> None:
     )
     parser.add_argument("--nanogpt", help="a checkout of nanoGPT; without it nanoGPT takes no part")
     parser.add_argument("--data", default=str(data_of.ROOT.parent / "shared" / "data"), help="the folder of real text")
-    parser.add_argument("--seeds", type=int, default=3, help="of ours, and of a peer at its best rate")
+    parser.add_argument("--seeds", type=int, default=3, help="of ours")
+    parser.add_argument("--peer-seeds", type=int, default=1, help="of a peer at its best rate")
     parser.add_argument("--scale", default="auto", help="what the budgets are multiplied with; auto: 820 over the peak")
     parser.add_argument("--dry-run", action="store_true", help="say what would be run, and run nothing")
     arguments = parser.parse_args()
