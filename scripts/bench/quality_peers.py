@@ -132,8 +132,9 @@ def nanogpt(job: dict[str, Any], text: Text) -> tuple[Logits, int, float]:
     model, marks = trained(steps, generator)
 
     def logits(x: torch.Tensor) -> torch.Tensor:
+        whole = x.contiguous()
         # Without targets it answers for the last position only.
-        values: torch.Tensor = model(x, x)[0]
+        values: torch.Tensor = model(whole, whole)[0]
         return values
 
     return logits, steps, marks[-1] - marks[0]
