@@ -33,5 +33,5 @@ def chat_prompt(
 
 
 def joined(query: str, answer: str) -> str:
-    """Query and answer as one text, with a space between them unless one of them brings white space."""
-    return query + answer if query[-1:].isspace() or answer[:1].isspace() else f"{query} {answer}"
+    """Query and answer as one text, with a space between them unless one of them brings white space or is empty."""
+    return query + answer if not query or query[-1:].isspace() or answer[:1].isspace() else f"{query} {answer}"

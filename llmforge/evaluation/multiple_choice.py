@@ -3,8 +3,9 @@
     {"query": "What does len do?", "choices": ["Return the number of items.", "Return the sum."], "gold": 0}
 
 `acc` takes the sum of log p, `acc_norm` that sum divided by the choice's length in characters (as lm-eval does), which
-takes away the advantage of short choices. A model that was fine-tuned on conversations is asked in its chat format,
-the choice being the assistant's message; any other continues the text "query choice".
+takes away the advantage of short choices. A model that was fine-tuned on conversations is asked in its chat format, the
+choice being the assistant's message; any other continues the text "query choice". With an empty query the choices stand
+alone: which text is the likeliest as a whole (minimal pairs).
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class Item:
 def item_of(row: dict[str, object], where: str) -> Item:
     """A row as an item; DataError says what is wrong with it."""
     query, choices, gold = row.get("query"), row.get("choices"), row.get("gold")
-    if not isinstance(query, str) or not query.strip():
-        raise DataError("query is missing or empty", where, "write the question as a text")
+    if not isinstance(query, str) or (query and not query.strip()):
+        raise DataError("query is missing or blank", where, 'write the question as a text, or "" for choices alone')
     if not isinstance(choices, list) or not all(isinstance(choice, str) and choice.strip() for choice in choices):
         raise DataError("choices is not a list of texts", where, 'write ["...", "..."]')
     if len(choices) < 2:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from llmforge.config.schema import Config
-from llmforge.model.presets import PRESETS, Shape
+from llmforge.model.presets import HEAD_DIM, PRESETS, Shape, mlp_size, shape_of_depth
 
 MIN_VOCAB_SIZE = 2
 # What a preset says of these no longer holds when the key before the colon is given.
@@ -130,14 +130,19 @@ class ModelConfig(Config):
 
 
 class ModelSettings(Config):
-    """The `model:` part of a config: a preset, and Hugging Face keys that replace or complete what it says.
+    """The `model:` part of a config: a preset or a depth, and Hugging Face keys that replace or complete what it says.
 
-    Without a preset `hidden_size` and `num_hidden_layers` are needed; the rest follows from them: heads of 64 (or the
+    `depth: N` is one number for the whole shape (`presets.shape_of_depth`).
+    Without either `hidden_size` and `num_hidden_layers` are needed; the rest follows from them: heads of 64 (or the
     whole width when it is narrower), as many key/value heads as heads, `intermediate_size` 8/3 of the width rounded up
     to a multiple of 64. A `hidden_size` beside a preset replaces the preset's heads and MLP by these too.
     """
 
+    alternatives = (("preset", "depth"),)
+
     preset: Literal[tuple(PRESETS)] | None = None  # type: ignore[valid-type]
+    # so many layers, and the width, heads and MLP that go with them
+    depth: Annotated[int, Field(gt=0, le=256)] | None = None
     vocab_size: Annotated[int, Field(ge=MIN_VOCAB_SIZE, le=2**24)] | None = None
     hidden_size: PositiveInt | None = None
     num_hidden_layers: PositiveInt | None = None
@@ -159,8 +164,11 @@ class ModelSettings(Config):
 
     @model_validator(mode="after")
     def _resolvable(self) -> Self:
-        if self.preset is None and (self.hidden_size is None or self.num_hidden_layers is None):
-            raise ValueError("give a preset, or hidden_size and num_hidden_layers")
+        if self.preset is not None and self.depth is not None:
+            raise ValueError("give preset or depth, not both")
+        named = self.preset is not None or self.depth is not None
+        if not named and (self.hidden_size is None or self.num_hidden_layers is None):
+            raise ValueError("give a preset or a depth, or hidden_size and num_hidden_layers")
         self.resolve(self.vocab_size or MIN_VOCAB_SIZE, self.max_position_embeddings or 1)
         return self
 
@@ -171,8 +179,10 @@ class ModelSettings(Config):
             ValueError: the keys contradict each other, the vocabulary or the row length.
         """
         given = {key: value for key in type(self).model_fields if (value := getattr(self, key)) is not None}
-        given.pop("preset", None)
-        shape: dict[str, object] = {**PRESETS.get(self.preset or "", Shape())}
+        for key in ("preset", "depth"):
+            given.pop(key, None)
+        named = PRESETS.get(self.preset or "", Shape()) if self.depth is None else shape_of_depth(self.depth)
+        shape: dict[str, object] = {**named}
         for key in FOLLOWS.keys() & given.keys():
             for following in FOLLOWS[key]:
                 shape.pop(following, None)
@@ -191,7 +201,7 @@ class ModelSettings(Config):
     def _complete(self, shape: dict[str, object]) -> None:
         width = int(str(shape["hidden_size"]))
         if "num_attention_heads" not in shape:
-            shape["num_attention_heads"] = max(1, width // int(str(shape.get("head_dim", 64))))
+            shape["num_attention_heads"] = max(1, width // int(str(shape.get("head_dim", HEAD_DIM))))
         heads = int(str(shape["num_attention_heads"]))
         if "head_dim" not in shape:
             if width % heads:
@@ -200,4 +210,4 @@ class ModelSettings(Config):
                 )
             shape["head_dim"] = width // heads
         shape.setdefault("num_key_value_heads", heads)
-        shape.setdefault("intermediate_size", -(-width * 8 // 3 // 64) * 64)
+        shape.setdefault("intermediate_size", mlp_size(width))

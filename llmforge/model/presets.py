@@ -10,7 +10,8 @@
     1.3b             24   2048     16  16   128   5504      1.21B   the size of GPT-3 XL
     8b               32   4096     32   8   128  14336      6.98B   the size of Llama 3 8B
 
-A test holds this table against the code.
+A test holds this table against the code. `shape_of_depth` makes a shape of one number, on the same line as these:
+depths 4, 6 and 12 are quickstart, laptop and 124m.
 """
 
 from __future__ import annotations
@@ -28,6 +29,32 @@ class Shape(TypedDict, total=False):
     head_dim: int
     intermediate_size: int
     rope_theta: float
+
+
+HEAD_DIM = 64
+# Where a GPU's attention likes heads of 128 better and there are still enough of them.
+_WIDE_HEAD_DIM, _WIDE_FROM = 128, 1024
+_WIDTH_A_LAYER = 64
+
+
+def mlp_size(width: int) -> int:
+    """The inner width of a SwiGLU: 8/3 of the width, rounded up to a multiple of 64 (https://arxiv.org/abs/2002.05202).
+
+    Three such matrices have as many weights as the two of a plain MLP of four times the width.
+    """
+    return -(-width * 8 // 3 // 64) * 64
+
+
+def shape_of_depth(depth: int) -> Shape:
+    """The shape with `depth` layers: 64 of width a layer, heads of 64 (of 128 from width 1,024 on), as many for keys.
+
+    A fixed ratio of width to depth is nanochat's rule (its `--depth`); loss depends little on it within a factor of
+    several (https://arxiv.org/abs/2001.08361, figure 5).
+    """
+    width = _WIDTH_A_LAYER * depth
+    head_dim = _WIDE_HEAD_DIM if width >= _WIDE_FROM and width % _WIDE_HEAD_DIM == 0 else HEAD_DIM
+    heads = width // head_dim
+    return _shape(depth, width, heads, heads, head_dim, mlp_size(width))
 
 
 def _shape(layers: int, width: int, heads: int, groups: int, head_dim: int, mlp: int) -> Shape:

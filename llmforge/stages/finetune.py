@@ -15,6 +15,7 @@ from llmforge.config.schema import Config
 from llmforge.finetune.settings import ConversationData
 from llmforge.model.lora_settings import LoraSettings
 from llmforge.runtime.console import Console, duration
+from llmforge.training.recipe import refuse_auto
 from llmforge.training.settings import (
     OptimizerSettings,
     ParallelSettings,
@@ -91,6 +92,7 @@ class FinetuneConfig(Config):
             raise ValueError(
                 "train.early_stopping needs held-out conversations: give data.valid or data.valid_fraction"
             )
+        refuse_auto(self.train, self.optimizer)
         check_budget(self.train, self.scheduler)
         return self
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from llmforge.stages.pretrain_data import PretrainData
     from llmforge.training.assemble import Bench, Resume
     from llmforge.training.loop_parts import TrainResult
+    from llmforge.training.recipe import Completed
 
 _STATE_BYTES_A_PARAMETER = 12  # weight and two averages, fp32
 
@@ -126,6 +127,14 @@ def model_config(config: PretrainConfig, vocab_size: int) -> ModelConfig:
     return shape
 
 
+def completed(config: PretrainConfig, shape: ModelConfig, epoch: Callable[[], int]) -> Completed:
+    """The config's loop and optimizer with a number for every `auto`; `epoch` says the tokens of one."""
+    from llmforge.training.recipe import Size, complete
+
+    size = Size(shape.hidden_size, shape.matmul_parameters, config.data.seq_len)
+    return complete(config.train, config.optimizer, size, epoch)
+
+
 def _train(
     config: PretrainConfig, data: PretrainData, shape: ModelConfig, folder: RunFolder, bench: Bench, resume: Resume
 ) -> tuple[Transformer, TrainResult, dict[str, dict[str, object]]]:
@@ -139,10 +148,14 @@ def _train(
     from llmforge.training.profiling import traced
     from llmforge.training.trackers import tracking
 
-    rows, seq_len = config.train.batch_rows(config.data.seq_len), config.data.seq_len
+    made = completed(config, shape, lambda: data.train_tokens)
+    rows, seq_len = made.train.batch_rows(config.data.seq_len), config.data.seq_len
     batches = data.batches(config, rows)
-    recipe = Recipe(config.train, config.optimizer, config.scheduler, config.parallel)
+    recipe = Recipe(made.train, made.optimizer, config.scheduler, config.parallel)
     horizon = make_horizon(recipe, rows, seq_len, batches.num_windows)
+    for key, value in made.chosen.items():
+        bench.console.say(f"{key}: auto is {value:,g}")
+        folder.log(f"{key}: auto is {value:,g}")
     for line in data.check_enough(config, batches, horizon.steps):
         bench.console.say(line)
         folder.log(line)
@@ -244,6 +257,7 @@ def _summary(result: dict[str, Any]) -> str:
 
 def preview(config: PretrainConfig) -> dict[str, object]:
     """What would be read and written; raises as `run` does when an input is not there."""
+    from llmforge.stages.pretrain_data import train_splits
     from llmforge.tokens.folder import TokenFolder
 
     paths = [source.path for source in config.data.sources] + ([config.data.valid] if config.data.valid else [])
@@ -252,11 +266,13 @@ def preview(config: PretrainConfig) -> dict[str, object]:
     output = Path(config.output_dir)
     reads = [str(folder.path) for folder in folders] + ([config.init_from] if config.init_from else [])
     states = max(2, config.train.keep_last) * _STATE_BYTES_A_PARAMETER * shape.num_parameters
+    made = completed(config, shape, lambda: sum(split.num_tokens for split in train_splits(config, folders)))
     return {
         "reads": reads,
         "writes": [str(output / "model"), str(output / "checkpoints")],
         "bytes": 4 * shape.num_parameters + states,
         "parameters": shape.num_parameters,
+        "auto": [f"{key}={value:,g}" for key, value in made.chosen.items()],
     }
 
 

@@ -125,6 +125,22 @@ def train_split(folder: TokenFolder, source: TokenSource) -> TokenSplit:
     return split if source.labels is None else select(split, source.labels)
 
 
+def train_splits(config: PretrainConfig, folders: Sequence[TokenFolder]) -> tuple[TokenSplit, ...]:
+    """The documents that each source takes of its folder; folders behind the sources' are left alone."""
+    return tuple(train_split(*pair) for pair in zip(folders, config.data.sources, strict=False))
+
+
+def batch_rows(config: PretrainConfig, folders: Sequence[TokenFolder]) -> int:
+    """Rows of one step, also where the batch is left to `auto`."""
+    from llmforge.stages.pretrain import completed, model_config
+
+    train = config.train
+    if train.global_batch_tokens == "auto":
+        shape = model_config(config, folders[0].vocab_size)
+        train = completed(config, shape, lambda: sum(s.num_tokens for s in train_splits(config, folders))).train
+    return train.batch_rows(config.data.seq_len)
+
+
 def run_sources(config: PretrainConfig, splits: Sequence[TokenSplit]) -> list[RunSource]:
     """The config's sources with their opened splits."""
     from llmforge.tokens.run_rows import RunSource
@@ -155,7 +171,7 @@ def open_data(config: PretrainConfig) -> PretrainData:
             what = f"these tokens and those of {folders[0].path} were made with different tokenizers"
             raise DataError(what, folder.path, "run llmforge tokenize with one tokenizer")
     pairs = list(zip(folders, config.data.sources, strict=True))
-    train = tuple(train_split(*pair) for pair in pairs)
+    train = train_splits(config, folders)
     if held_out is not None:
         valid: tuple[TokenSplit, ...] = (held_out.split("valid" if "valid" in held_out.split_names else "train"),)
     else:

@@ -43,7 +43,7 @@ def open_run(given: Path) -> TracedRun:
         DataError: a tokens folder is not there; the line names it.
         DamagedError: it was made anew since, or is damaged.
     """
-    from llmforge.stages.pretrain_data import mixing, run_sources, train_split
+    from llmforge.stages.pretrain_data import batch_rows, mixing, run_sources, train_splits
     from llmforge.tokens.run_rows import RunRows
 
     path, facts = _find(given)
@@ -53,9 +53,8 @@ def open_run(given: Path) -> TracedRun:
         TokenFolder.open(locate(source.path, "tokens", path, used.get(source.name), f"the tokens of {source.name}"))
         for source in config.data.sources
     )
-    rows = config.train.batch_rows(config.data.seq_len)
-    pairs = zip(folders, config.data.sources, strict=True)
-    sources = run_sources(config, [train_split(folder, source) for folder, source in pairs])
+    rows = batch_rows(config, folders)
+    sources = run_sources(config, train_splits(config, folders))
     plan = RunRows(sources, config.data.seq_len, rows, config.seed, mixing(config))
     result = facts.get("result") if isinstance(facts.get("result"), dict) else {}
     kept = result.get("best_step") if isinstance(result, dict) else None

@@ -25,9 +25,10 @@ class TokenizerSettings(Config):
         le=MAX_VOCAB,
         description="ids in all: control symbols, the 256 bytes, single characters, and what merging makes of them",
     )
-    model_type: Literal["bpe", "unigram"] = Field(
+    model_type: Literal["bpe", "unigram", "char"] = Field(
         "bpe",
-        description="bpe: pieces by merging, ids equal in all tools; unigram: the likeliest cut, fewer tools read it",
+        description="bpe: pieces by merging, ids equal in all tools; unigram: the likeliest cut, fewer tools read it; "
+        "char: single characters only, vocab_size being the most ids there may be",
     )
     phrase_share: float = Field(
         0.06,

@@ -56,6 +56,7 @@ def train_tokenizer(
     """Learns a vocabulary of exactly `settings.vocab_size` ids and writes its files into `folder`.
 
     Pieces inside words come first, phrases of them behind. The same texts in the same order give the same bytes.
+    With `model_type: char` the vocabulary is the text's alphabet, the commonest characters where it is too large.
     `watch` is told how far the learning is: merges so far, and a note.
 
     Raises:
@@ -122,7 +123,7 @@ def _learn_pieces(texts: Sequence[str], settings: TokenizerSettings, without: in
         "split_by_unicode_script": False,
         "split_digits": True,
         "max_sentencepiece_length": _MAX_PIECE,
-        "character_coverage": _COVERAGE,
+        "character_coverage": 1.0 if settings.model_type == "char" else _COVERAGE,
         "max_sentence_length": (_CHUNK + _STRETCH) * 4 + 1,
         "unk_id": IDS[CONTROL[0]],
         "bos_id": IDS[CONTROL[1]],

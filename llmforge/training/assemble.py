@@ -99,6 +99,7 @@ def make_horizon(recipe: Recipe, batch_rows: int, row_tokens: int, epoch_rows: i
     if train.max_steps is not None:
         return Horizon(recipe.scheduler, steps=train.max_steps)
     if train.max_tokens is not None:
+        assert train.max_tokens != "auto", "a recipe is completed before it is used"
         return Horizon(recipe.scheduler, steps=max(1, math.ceil(train.max_tokens / (batch_rows * row_tokens))))
     assert train.num_epochs is not None
     return Horizon(recipe.scheduler, steps=max(1, math.ceil(train.num_epochs * epoch_rows / batch_rows)))
@@ -203,6 +204,9 @@ def make_trainer(
             hint="raise train.global_batch_size",
         )
     objective = trained.objective.to(device)
+    if recipe.train.dropout:
+        for layer in getattr(objective.model, "layers"):  # noqa: B009
+            layer.dropout.p = recipe.train.dropout
     strategy = choose_strategy(recipe.parallel, world, objective, device)
     if start.compiled:
         compile_objective(objective)

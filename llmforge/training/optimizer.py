@@ -29,7 +29,7 @@ class Optimizer:
     """Steps all trained parameters at `factor` times their rates."""
 
     def __init__(self, model: nn.Module, roles: Mapping[str, str], settings: OptimizerSettings) -> None:
-        assert settings.lr is not None and settings.betas is not None and settings.weight_decay is not None
+        assert isinstance(settings.lr, float) and settings.betas is not None and settings.weight_decay is not None
         self.settings, self.rate, self.decay = settings, settings.lr, settings.weight_decay
         self.parameters = trainable(model)
         matrices = {name for name in self.parameters if settings.name == "muon" and roles[name] == "matrix"}

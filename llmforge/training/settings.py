@@ -40,6 +40,18 @@ class Spikes(Config):
     max_rewinds: Annotated[int, Field(gt=0, le=16)] = 5
 
 
+class Averaging(Config):
+    """An exponential moving average of the weights, which is what is validated and published in their place.
+
+    It evens out the noise that a high rate leaves (Polyak and Juditsky 1992, https://doi.org/10.1137/0330046; for
+    networks https://arxiv.org/abs/2411.18704). Young averages look back less: a step keeps (1 + step) / (10 + step) of
+    them while that is below `decay`.
+    """
+
+    # share of the average that each step keeps: it looks back over about 1 / (1 - decay) steps
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.99
+
+
 class TrainSettings(Config):
     """The loop: how much a step takes, how long the run is, how often it reports and saves."""
 
@@ -49,11 +61,12 @@ class TrainSettings(Config):
     micro_batch_size: Annotated[int, Field(gt=0, le=2**20)] = 16
     # rows of one optimizer step over all micro-batches and processes; by default one micro-batch
     global_batch_size: Annotated[int, Field(gt=0, le=2**24)] | None = None
-    # the same in tokens, rounded down to whole rows
-    global_batch_tokens: Count | None = None
+    # the same in tokens, rounded down to whole rows; auto: by the run's tokens (pretrain; training/recipe.py)
+    global_batch_tokens: Count | Literal["auto"] | None = None
     # the length of the run: exactly one of these four
     max_steps: Count | None = None
-    max_tokens: Count | None = None
+    # auto: 20 tokens for each weight that a token is multiplied with (pretrain)
+    max_tokens: Count | Literal["auto"] | None = None
     num_epochs: PositiveFloat | None = None
     # wall-clock budget, evaluations included; how many steps fit depends on the machine, so only the other three give
     # the same weights again
@@ -81,6 +94,11 @@ class TrainSettings(Config):
     log_norms: bool = False
     # [first, last]: a trace of these steps (counted from 1) is written into the run folder
     profile_steps: tuple[Count, Count] | None = None
+    # share of what attention and MLP add to the residual stream that is left out by chance: against learning by heart
+    # what is seen often (https://jmlr.org/papers/v15/srivastava14a.html). Not part of the model that comes out
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    # the weights averaged over the last steps take the place of the last ones; null: they do not
+    average: Averaging | None = None
     # auto compiles the forward and backward pass when the run is long enough to gain from it
     compile: bool | Literal["auto"] = "auto"
 
@@ -102,6 +120,7 @@ class TrainSettings(Config):
 
     def batch_rows(self, row_tokens: int) -> int:
         """Rows of one optimizer step, when a row has `row_tokens` tokens."""
+        assert self.global_batch_tokens != "auto", "a recipe is completed before it is used"
         if self.global_batch_tokens is not None:
             return max(1, self.global_batch_tokens // row_tokens)
         return self.global_batch_size or self.micro_batch_size
@@ -115,8 +134,8 @@ class OptimizerSettings(Config):
     """
 
     name: Literal["muon", "adamw"] = "muon"
-    # rate at the top of the schedule; with muon that of the matrices
-    lr: Annotated[float, Field(gt=0, le=100)] | None = None
+    # rate at the top of the schedule; with muon that of the matrices. auto: by the width (pretrain; training/recipe.py)
+    lr: Annotated[float, Field(gt=0, le=100)] | Literal["auto"] | None = None
     weight_decay: Annotated[float, Field(ge=0, le=100)] | None = None
     # AdamW's averages of the gradient and of its square
     betas: tuple[Beta, Beta] | None = None
@@ -208,9 +227,14 @@ class ParallelSettings(Config):
 
 
 def check_budget(train: TrainSettings, scheduler: SchedulerSettings) -> None:
-    """Raises ValueError when a budget in minutes meets a schedule that must know the number of steps."""
+    """Raises ValueError when a budget in minutes meets a schedule, or a batch, that must know how long the run is."""
     if train.max_minutes is None:
         return
+    if train.global_batch_tokens == "auto":
+        raise ValueError(
+            "train.global_batch_tokens: auto must know how long the run is, which train.max_minutes leaves open; "
+            "give a number"
+        )
     if scheduler.name not in ("wsd", "constant"):
         raise ValueError(
             f"scheduler.name: {scheduler.name} must know the number of steps, which train.max_minutes leaves open; "

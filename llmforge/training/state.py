@@ -1,8 +1,8 @@
 """The one object that a resumed run needs, and the question whether a saved one belongs to this run.
 
 `find_state` answers the latter before anything is built: same config (but for what changes no weight), same data.
-`Progress` holds the counts; weights, optimizer, generators, schedule, early stopping and the place in metrics.jsonl
-join it in `capture` and leave it in `restore`.
+`Progress` holds the counts; weights and their average, optimizer, generators, schedule, early stopping and the place in
+metrics.jsonl join it in `capture` and leave it in `restore`.
 """
 
 from __future__ import annotations
@@ -81,13 +81,19 @@ class Saved:
 
 
 def capture(
-    model: nn.Module, optimizer: Optimizer, horizon: Horizon, progress: Progress, best: Mapping[str, Tensor]
+    model: nn.Module,
+    optimizer: Optimizer,
+    horizon: Horizon,
+    progress: Progress,
+    best: Mapping[str, Tensor],
+    average: Mapping[str, Tensor],
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and JSON values of the whole state; every process must call it."""
     tensors = {f"model.{name}": whole(value.detach()) for name, value in trainable(model).items()}
     moments, counts = optimizer.state()
     tensors |= {f"optimizer.{name}": value for name, value in moments.items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
+    tensors |= {f"average.{name}": whole(value) for name, value in average.items()}
     meta: dict[str, Any] = {
         "format": FORMAT,
         "progress": asdict(progress),
@@ -101,8 +107,8 @@ def capture(
 @torch.no_grad()
 def restore(
     saved: Saved, model: nn.Module, optimizer: Optimizer, horizon: Horizon
-) -> tuple[Progress, dict[str, Tensor]]:
-    """Puts a saved state back; returns the progress and the best weights so far.
+) -> tuple[Progress, dict[str, Tensor], dict[str, Tensor]]:
+    """Puts a saved state back; returns the progress, the best weights so far and the average of the weights.
 
     Raises:
         DataError: the state is of another architecture.
@@ -119,11 +125,11 @@ def restore(
     optimizer.load(parts["optimizer"], saved.meta["optimizer"])
     horizon.restore(saved.meta["horizon"])
     restore_rng(saved.meta["rng"])
-    return Progress(**saved.meta["progress"]), parts["best"]
+    return Progress(**saved.meta["progress"]), parts["best"], parts["average"]
 
 
 def _parts(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "best": {}}
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "best": {}, "average": {}}
     for key, value in tensors.items():
         part, name = key.split(".", 1)
         parts[part][name] = value

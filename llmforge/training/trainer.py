@@ -7,7 +7,7 @@ tokenizer and no file format. What is written is written by the first process on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,21 +15,22 @@ import torch
 from torch import Tensor
 
 from llmforge.errors import StopRequested
-from llmforge.runtime.console import Bar, duration
-from llmforge.runtime.device import peak_memory_bytes, synchronize
+from llmforge.runtime.console import Bar
+from llmforge.runtime.device import synchronize
 from llmforge.runtime.run_folder import RunFolder
 from llmforge.runtime.stop import StopSignals
 from llmforge.tokens.batch import Batch
+from llmforge.training.averaging import Average
 from llmforge.training.early_stopping import judge, put_back
 from llmforge.training.horizon import Horizon
 from llmforge.training.loop_parts import Loop, StepInfo, TrainResult, Validation
 from llmforge.training.memory import RowsAtOnce
-from llmforge.training.metrics import Clock, Window, mfu
+from llmforge.training.metrics import Clock, Window
 from llmforge.training.micro_batches import micro_batches
-from llmforge.training.norms import GroupNorms
-from llmforge.training.optimizer import Optimizer, trainable, whole
+from llmforge.training.optimizer import Optimizer, whole
 from llmforge.training.outcome import train_result
 from llmforge.training.parallel import Parallel
+from llmforge.training.reporting import Reporting
 from llmforge.training.rewind import go_back, record_skips
 from llmforge.training.spikes import SpikeWatch
 from llmforge.training.state import Progress, Saved, capture, restore
@@ -54,17 +55,15 @@ class Trainer:
     _window: Window = field(default_factory=Window, init=False)
     _clock: Clock = field(init=False)
     _rows: RowsAtOnce = field(init=False)
-    _norms: GroupNorms = field(init=False)
+    _reporting: Reporting = field(init=False)
     _best: dict[str, Tensor] = field(default_factory=dict, init=False)
-    _rates: list[float] = field(default_factory=list, init=False)
+    _average: Average = field(init=False)
     _reserve: float = field(default=0.0, init=False)
-    _marked: tuple[float, int] = field(default=(0.0, 0), init=False)
-    _shown: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self._clock = Clock(self.config.device)
         self._rows = RowsAtOnce(self.config, self.objective.strategy, self._warn)
-        self._norms = GroupNorms(self.optimizer.parameters, self.config)
+        self._reporting = Reporting(self.config, self.run, self.schedule, self.optimizer)
         self._states = States(self.run, self.config.world, self.config.train)
         self._watch = SpikeWatch(self.config.train.spikes)
         self._window.gives_up = self.config.train.spikes is None
@@ -92,9 +91,10 @@ class Trainer:
                 loss = self._backward(batch)
                 norm, finite = self._clip(loss)
                 self._states.settle()
-                with self._norms.around(self.progress.step + 1):
+                with self._reporting.norms.around(self.progress.step + 1):
                     self.optimizer.step(self.schedule.factor(self.progress.step), finite)
                 self.optimizer.zero_grad()
+                self._average.update(self.objective.model, self.progress.step + 1)
                 self._clock.mark("optimizer")
                 self._count(batch, loss, norm, finite)
                 self._clock.step_ends()
@@ -108,6 +108,7 @@ class Trainer:
 
     def _begin(self, saved: Saved | None, bar: Bar) -> None:
         """Starts anew, or takes everything back from a saved state."""
+        self._average = Average(self.config.train.average)
         if saved is None:
             self.run.take_metrics(self.run.path, 0)
             self.progress.untrained = self._validate(whole=False)
@@ -118,13 +119,15 @@ class Trainer:
             self._clock = Clock(self.config.device, self.progress.elapsed)
             self._states.resumed(saved)
             bar.advance(self.progress.step)
-        self._marked = (self._clock.working(), self.progress.tokens)
-        self._shown = self.progress.step
+        self._reporting.mark(self.progress, self._clock)
+        self._reporting.shown(self.progress.step)
         record_skips(self._watch, self.run)
 
     def _take(self, saved: Saved, keep_skips: bool = False) -> None:
         """Everything as it was when `saved` was."""
-        self.progress, self._best = restore(saved, self.objective.model, self.optimizer, self.schedule)
+        model = self.objective.model
+        self.progress, self._best, average = restore(saved, model, self.optimizer, self.schedule)
+        self._average.restore(average, model)
         self._rows.rows = min(self._rows.rows, self.progress.micro_batch_size or self._rows.rows)
         self._window.restore(saved.meta["window"])
         self._watch.restore(saved.meta.get("spikes"), keep_skips)
@@ -166,7 +169,7 @@ class Trainer:
             return False
         with self._clock.aside():
             self._take(go_back(found, self._watch, self._states, self.config, self.run), keep_skips=True)
-        self._marked = (self._clock.working(), self.progress.tokens)
+        self._reporting.mark(self.progress, self._clock)
         return True
 
     def _backward(self, batch: Batch) -> Tensor:
@@ -211,51 +214,19 @@ class Trainer:
     def _report(self, bar: Bar) -> None:
         """A line of metrics.jsonl every `log_every` steps; the only place where the loop waits for the device."""
         step = self.progress.step
-        if step % self.config.train.log_every == 0 or step == self.schedule.steps:
-            self._window.gather(step)
-            figures = self._figures()
-            self._write(figures)
-            left = self.schedule.seconds_left(step, self._clock.elapsed(), self._clock.pace())
-            note = f"loss {figures.get('loss', float('nan')):.3f}, {figures.get('tokens_per_second', 0):,.0f} tokens/s"
-            if self.schedule.steps is not None:
-                bar.set_total(self.schedule.steps)  # from now on the bar itself knows how long to go
-            elif left is not None:
-                note += f", {duration(left)} left"
-            bar.advance(step - self._shown, note)
-            self._shown = step
         last = step == self.schedule.steps
+        if step % self.config.train.log_every == 0 or last:
+            self._reporting.line(self.progress, self._window, self._clock, bar)
         for observer in self.observers:
             with self._clock.aside():
                 observer(StepInfo(step, self.progress.tokens, last, {}))
-
-    def _figures(self) -> dict[str, Any]:
-        """What the steps since the last line were like."""
-        working, before = self._clock.working(), self._marked
-        tokens, seconds = self.progress.tokens - before[1], max(working - before[0], 1e-9)
-        self._marked = (working, self.progress.tokens)
-        rate = tokens / seconds
-        self._rates.append(rate)
-        figures: dict[str, Any] = self._window.close()
-        self.progress.train_loss = figures.get("loss", self.progress.train_loss)
-        figures["lr"] = self.optimizer.rate * self.schedule.factor(self.progress.step - 1)
-        figures["tokens_per_second"] = round(rate, 1)
-        figures["step_seconds"] = self._clock.step_seconds or self._clock.first_step
-        share = mfu(rate, self.config.flops_per_token, self.config.peak, self.config.world.size)
-        if share is not None:
-            figures["mfu"] = round(share, 4)
-        figures["memory_bytes"] = peak_memory_bytes(self.config.device)
-        return figures | {"split_seconds": self._clock.split.close()} | self._norms.close()
-
-    def _write(self, figures: Mapping[str, object]) -> None:
-        epoch = {"epoch": round(self.progress.tokens / size, 4)} if (size := self.config.epoch_tokens) else {}
-        self.run.metrics({"step": self.progress.step, "tokens": self.progress.tokens, **epoch, **figures})
 
     def _validate(self, whole: bool) -> dict[str, Any]:
         """Figures on held-out data, written as a line of metrics.jsonl."""
         if self.validation is None:
             return {}
         synchronize(self.config.device)
-        with self._clock.aside():
+        with self._clock.aside(), self._average.in_place(self.objective.model):
             start = self._clock.elapsed()
             figures = self.validation(self.objective, whole)
             seconds = self._clock.elapsed() - start
@@ -265,7 +236,7 @@ class Trainer:
             # at the end the whole split, and with early stopping the sample once more
             extra = 1.0 if self.config.train.early_stopping is not None else 0.0
             self._reserve = seconds * (self.validation.whole_factor + extra)
-        self._write(figures | ({"whole_split": True} if whole else {}))
+        self._reporting.write(self.progress, figures | ({"whole_split": True} if whole else {}))
         return figures
 
     def _evaluate_when_due(self) -> None:
@@ -277,7 +248,8 @@ class Trainer:
         if self.config.train.early_stopping is not None:
             found = judge(self.progress, self.config.train.early_stopping, float(figures["valid_loss"]))
             if found:
-                self._best = {n: whole(v.detach()).clone() for n, v in trainable(self.objective.model).items()}
+                weights = self._average.weights(self.objective.model)
+                self._best = {name: whole(value.detach()).clone() for name, value in weights.items()}
 
     def _save_when_due(self) -> None:
         self._states.look()
@@ -291,7 +263,8 @@ class Trainer:
         with self._clock.aside():
             self._window.gather(self.progress.step)
             self.progress.elapsed = self._clock.elapsed()
-            tensors, meta = capture(self.objective.model, self.optimizer, self.schedule, self.progress, self._best)
+            kept = (self._best, self._average.values)
+            tensors, meta = capture(self.objective.model, self.optimizer, self.schedule, self.progress, *kept)
             meta |= {"window": self._window.saved(), "metrics_position": self.run.metrics_position()}
             meta |= {"reserve": self._reserve, "config": self.config.config, "data": self.config.data}
             meta |= {"choices": self.config.choices, "spikes": self._watch.saved()}
@@ -312,8 +285,11 @@ class Trainer:
         best = bool(self._best) and self.config.train.early_stopping is not None and (early or not self._ends_best())
         self._states.settle()
         if best:
+            self._average.forget()
             put_back(self.objective.model, self._best)
+        else:
+            self._average.settle(self.objective.model)
         self.objective.before_pass = lambda: self._leave_if_asked(stop)  # what is left can be done later
         self.progress.newest = self._validate(whole=True) or self.progress.newest
         left_out = self._watch.left_out
-        return train_result(self.progress, self._clock, self._rates, self.config, best, left_out)
+        return train_result(self.progress, self._clock, self._reporting.rates, self.config, best, left_out)

@@ -60,6 +60,20 @@ def test_as_text_equals_a_loop(
     assert score.metrics["samples"] == 3
 
 
+def test_without_a_query_whole_texts_are_compared(
+    tmp_path: Path,
+    naive: Callable[..., float],
+    random_model: Callable[..., Transformer],
+    examinee: Callable[..., Examinee],
+) -> None:
+    model = random_model()
+    asked = examinee(model)
+    pair = {"query": "", "choices": ["The cats sleep.", "The cats sleeps."], "gold": 0}
+    score = task(rows(tmp_path / "c.jsonl", [pair])).score(asked, quiet)
+    found = [naive(model, [1], asked.tokenizer.encode(text)) for text in pair["choices"]]
+    assert score.records[0]["logprobs"] == pytest.approx(found, abs=1e-4)
+
+
 def test_as_chat_the_choice_is_what_the_assistant_says(
     tmp_path: Path,
     naive: Callable[..., float],

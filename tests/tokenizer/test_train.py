@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from llmforge.errors import DataError
 from llmforge.tokenizer.sample import fractions, sample, sizes_by_source
 from llmforge.tokenizer.sentencepiece_model import replace_in_pieces
-from llmforge.tokenizer.settings import TokenizerSettings
+from llmforge.tokenizer.settings import MIN_VOCAB, TokenizerSettings
 from llmforge.tokenizer.tokenizer import Tokenizer
 from llmforge.tokenizer.train import chunks, train_tokenizer
 
@@ -146,3 +147,21 @@ def test_the_sample_is_spread_stable_and_within_its_budget() -> None:
     assert parts.count("short text") == 30
     assert 500_000 < sum(map(len, parts)) < 1_500_000
     assert len({part.split()[1] for part in parts if part != "short text"}) > 15
+
+
+def test_characters_are_the_whole_alphabet_and_one_id_each(tmp_path: Path) -> None:
+    text = "the cat\n\tsat — 日本" * 30 + "é"
+    made = tmp_path / "made"
+    train_tokenizer([text], made, TokenizerSettings(model_type="char"))
+    tokenizer = Tokenizer.load(made)
+    assert len(tokenizer.encode(text)) == len(text) and tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.vocab_size == MIN_VOCAB - 1 + len(set(text))
+    assert tokenizer.decode(tokenizer.encode("ünknown")) == "ünknown"
+    library = tokenizers.Tokenizer.from_file(str(made / "tokenizer.json"))
+    assert library.encode(text + "ü", add_special_tokens=False).ids == tokenizer.encode(text + "ü")
+
+
+def test_an_alphabet_too_large_keeps_the_commonest(tmp_path: Path) -> None:
+    train_tokenizer(["aaabbc" * 9], tmp_path, TokenizerSettings(model_type="char", vocab_size=MIN_VOCAB + 1))
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.token_bytes[-2:] == [b"a", b"b"] and tokenizer.decode(tokenizer.encode("abc")) == "abc"

@@ -1,0 +1,114 @@
+"""What a config leaves to `auto`: the length of the run, the batch and the rate, from the size of the model.
+
+`complete` makes settings with numbers of settings with `auto`; each rule is a function of its own with its source.
+Torch-free, so that a dry run shows what a run would take. Knows no model: it is told its `Size`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from llmforge.training.settings import OptimizerSettings, TrainSettings
+
+# Tokens for each weight at which a fixed number of FLOP gives the lowest loss (https://arxiv.org/abs/2203.15556).
+TOKENS_PER_PARAMETER = 20
+# A batch that is neither too small to be even nor too large to leave steps, and the run's length where it is so: of
+# 1,024 to 8,192 tokens a step the best in runs of about two million tokens (quickstart's, and shakespeare-char's).
+BATCH_TOKENS, BATCH_AT = 4096, 2_000_000
+# How the best batch grows with the tokens of a run (https://arxiv.org/abs/2505.13738, "Power Lines").
+BATCH_EXPONENT = 0.383
+# Rates of scripts/bench/lr_sweep.py.
+MUON_RATE = 0.04
+ADAMW_RATE, ADAMW_WIDTH = 1e-3, 256
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the rules look at: the width (`hidden_size`), weights that a token is multiplied with, tokens of a row."""
+
+    width: int
+    parameters: int
+    row_tokens: int
+
+
+@dataclass(frozen=True)
+class Completed:
+    """Settings with numbers, and what was chosen, by the keys' dotted names."""
+
+    train: TrainSettings
+    optimizer: OptimizerSettings
+    chosen: dict[str, float] = field(default_factory=dict)
+
+
+def run_tokens(parameters: int) -> int:
+    """Tokens of a run that makes the most of its FLOP: 20 a parameter."""
+    return TOKENS_PER_PARAMETER * parameters
+
+
+def batch_tokens(tokens: float, row_tokens: int) -> int:
+    """Tokens of a step for a run of so many: 4,096 at two million, growing as tokens^.383; a power of two of rows.
+
+    The exponent is published, the anchor our own: at a billion tokens the rule gives 45,000, where the published fit
+    says 170,000. A smaller batch costs speed on many GPUs, and not loss.
+    """
+    wanted = BATCH_TOKENS * (tokens / BATCH_AT) ** BATCH_EXPONENT / row_tokens
+    rows = 1
+    while rows * 2**0.5 < wanted:
+        rows *= 2
+    return rows * row_tokens
+
+
+def batch_tokens_of_steps(steps: int, row_tokens: int) -> int:
+    """The same for a run of so many steps: the batch B with B = rule(steps x B)."""
+    alone = BATCH_TOKENS * (steps / BATCH_AT) ** BATCH_EXPONENT  # B = alone * B^.383
+    return batch_tokens(steps * alone ** (1 / (1 - BATCH_EXPONENT)), row_tokens)
+
+
+def rate(name: str, width: int) -> float:
+    """The rate at the top of the schedule.
+
+    muon: .04 at every width. Its update is orthogonal, of size 1 in every direction, and is multiplied with
+    sqrt(max(1, rows / columns)), which makes the change of a layer's output independent of the width
+    (https://kellerjordan.github.io/posts/muon/, https://arxiv.org/abs/2410.21265).
+    adamw: 1e-3 at width 256 and falling as 1 / width, as muP has it for matrices (https://arxiv.org/abs/2203.03466).
+    """
+    return MUON_RATE if name == "muon" else ADAMW_RATE * ADAMW_WIDTH / width
+
+
+def complete(train: TrainSettings, optimizer: OptimizerSettings, size: Size, epoch: Callable[[], int]) -> Completed:
+    """The settings with a number for every `auto`; `epoch` says the tokens of one, and is asked only when needed."""
+    chosen: dict[str, float] = {}
+    if train.max_tokens == "auto":
+        chosen["train.max_tokens"] = run_tokens(size.parameters)
+        train = train.model_copy(update={"max_tokens": run_tokens(size.parameters)})
+    if train.global_batch_tokens == "auto":
+        batch = _batch(train, size.row_tokens, epoch)
+        chosen["train.global_batch_tokens"] = batch
+        train = train.model_copy(update={"global_batch_tokens": batch})
+    if optimizer.lr == "auto":
+        chosen["optimizer.lr"] = rate(optimizer.name, size.width)
+        optimizer = optimizer.model_copy(update={"lr": rate(optimizer.name, size.width)})
+    return Completed(train, optimizer, chosen)
+
+
+def _batch(train: TrainSettings, row_tokens: int, epoch: Callable[[], int]) -> int:
+    if train.max_steps is not None:
+        return batch_tokens_of_steps(train.max_steps, row_tokens)
+    if train.max_tokens is not None:
+        assert train.max_tokens != "auto", "the length is completed first"
+        return batch_tokens(train.max_tokens, row_tokens)
+    assert train.num_epochs is not None, "check_budget refuses a batch of auto with minutes"
+    return batch_tokens(train.num_epochs * epoch(), row_tokens)
+
+
+def refuse_auto(train: TrainSettings, optimizer: OptimizerSettings) -> None:
+    """Raises ValueError where `auto` stands in settings that are not for pre-training, which its rules are for."""
+    named = {
+        "train.max_tokens": train.max_tokens,
+        "train.global_batch_tokens": train.global_batch_tokens,
+        "optimizer.lr": optimizer.lr,
+    }
+    found = [key for key, value in named.items() if value == "auto"]
+    if found:
+        raise ValueError(f"{', '.join(found)}: auto is for pretrain only; give a number")
