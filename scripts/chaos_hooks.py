@@ -100,11 +100,11 @@ class _Boundaries:
                 self._count += 1
                 if self._record is not None:
                     os.write(self._record, f"{what} {os.path.basename(path)}\n".encode())
-                self._act()
+                self._act(what, path)
             finally:
                 self._busy = False
 
-    def _act(self) -> None:
+    def _act(self, what: str, path: str) -> None:
         if self._count == self._spec.get("kill_at"):
             os.kill(os.getpid(), signal.SIGKILL)
         at, name = self._spec.get("signal_at", (None, ""))
@@ -113,7 +113,8 @@ class _Boundaries:
         at, name = self._spec.get("error_at", (None, ""))
         if self._count == at:
             number = getattr(errno, name)
-            raise OSError(number, os.strerror(number))
+            # The real fsync works on a number and knows no name.
+            raise OSError(number, os.strerror(number), *([] if "fsync" in what else [path]))
 
 
 def _jump_clock() -> None:

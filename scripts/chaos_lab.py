@@ -30,16 +30,11 @@ from llmforge.stages.verify_resume_compare import Compared, compare_runs
 ROOT = Path(__file__).resolve().parent.parent
 STEPS, SAVE_EVERY = 40, 5
 PATIENCE = 300.0
-_SUBJECTS = (
-    "the river|an old clock|her brother|the engine|a letter|this valley|the captain|every morning|the law".split("|")
-)
-_VERBS = "carries|opens|forgets|follows|measures|breaks|answers|keeps|explains|remembers|crosses|turns".split("|")
-_OBJECTS = "the heavy door|a quiet street|the second winter|its own shadow|what was said|a list of names|the sea".split(
-    "|"
-)
-_ENDS = "before dawn|without a word|for many years|as in the story|near the bridge|and then stops|at number {n}".split(
-    "|"
-)
+_SUBJECTS = "the river|an old clock|her brother|the engine|a letter|this valley|the captain|every morning"
+_VERBS = "carries|opens|forgets|follows|measures|breaks|answers|keeps|explains|remembers|crosses|turns"
+_OBJECTS = "the heavy door|a quiet street|the second winter|its own shadow|what was said|a list of names"
+_ENDS = "before dawn|without a word|for many years|as in the story|near the bridge|and then stops|at number {n}"
+_PARTS = [text.split("|") for text in (_SUBJECTS, _VERBS, _OBJECTS, _ENDS)]
 
 
 @dataclass
@@ -162,10 +157,7 @@ class Lab:
         path, rng = self.root / "text.jsonl", random.Random(7)
         with path.open("w", encoding="utf-8") as stream:
             for number in range(400):
-                sentences = [
-                    f"{rng.choice(_SUBJECTS)} {rng.choice(_VERBS)} {rng.choice(_OBJECTS)} {rng.choice(_ENDS)}."
-                    for _ in range(rng.randrange(6, 30))
-                ]
+                sentences = [" ".join(map(rng.choice, _PARTS)) + "." for _ in range(rng.randrange(6, 30))]
                 body = " ".join(s[0].upper() + s[1:].format(n=rng.randrange(100)) for s in sentences)
                 stream.write(json.dumps({"id": f"t{number}", "text": body}) + "\n")
         return path
@@ -393,7 +385,7 @@ def small_disk(
     """A small tmpfs at `place` for the time of a `with`; gives what remounts it with other options, or None where this
     user may not mount."""
     place.mkdir(parents=True, exist_ok=True)
-    options = ",".join([f"size={size}" if size else "size=64m", *([f"nr_inodes={inodes}"] if inodes else [])])
+    options = ",".join([f"size={size}", *([f"nr_inodes={inodes}"] if inodes else [])])
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True)
     if made.returncode != 0:
         yield None
