@@ -219,7 +219,7 @@ def _read_corpus(folder: Path) -> dict[str, str]:
 
     found = find_artefact(folder, "corpus")
     read_manifest(found, "corpus")
-    rows = [repr(vars(row)).encode() for split in ("train", "valid") for row in read_corpus(found, split)]
+    rows = [repr(row).encode() for split in ("train", "valid") for row in read_corpus(found, split)]
     return {"version": "corpus", "content": _digest(*rows)}
 
 
