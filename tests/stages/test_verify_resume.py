@@ -101,7 +101,10 @@ def _lines(run: Path, change: Callable[[list[str]], object]) -> None:
 
 
 BREAKAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a doubled line": (lambda run: _lines(run, lambda rows: rows.insert(3, rows[3])), "metrics.jsonl line 5: loss is 0.2"),
+    "a doubled line": (
+        lambda run: _lines(run, lambda rows: rows.insert(3, rows[3])),
+        "metrics.jsonl line 5: loss is 0.2",
+    ),
     "a missing line": (lambda run: _lines(run, lambda rows: rows.pop()), "8 lines undisturbed and 7 resumed"),
     "another loss": (
         lambda run: _lines(run, lambda rows: rows.__setitem__(2, rows[2].replace("0.333", "0.334"))),
