@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import typer
 from typer.core import TyperGroup
 
-from llmforge.cli_flags import Answering, Asked, Audited, Call, Judged, Prompts, Traced, Training
+from llmforge.cli_flags import Answering, Asked, Audited, Call, Examined, Judged, Prompts, Traced, Training, Verified
 from llmforge.errors import UsageError
 from llmforge.runtime.exits import guarded
 from llmforge.runtime.threads import spin_briefly
@@ -207,6 +207,26 @@ def trace(traced: Traced) -> None:
     from llmforge.stages.trace import answer
 
     answer(traced.run, traced.step, traced.document, traced.json)
+
+
+@_command(
+    "Whole way",
+    "verify-resume -c configs/pretrain/quickstart.yaml",
+    "verify-resume -c configs/pretrain/quickstart.yaml train.compile=true --kills 5 --steps 40",
+)
+def verify_resume(call: Call, verified: Verified) -> None:
+    """Kills and resumes a short run of a training config and compares it bit for bit with one left alone."""
+    from llmforge.stages.verify_resume import Asked, answer
+
+    answer(call.request("verify-resume"), Asked(verified.kills, verified.steps, verified.nproc, verified.seed))
+
+
+@_command("Whole way", "doctor", "doctor runs/quickstart/pretrain", "doctor -c configs/pretrain/quickstart.yaml")
+def doctor(examined: Examined) -> None:
+    """Says what is whole and what is damaged (machine, config, run, artefact), and what to type next."""
+    from llmforge.stages.doctor import answer
+
+    answer(examined.path, examined.config, examined.repair, examined.json)
 
 
 def _execute(request: Request, **options: object) -> None:

@@ -179,3 +179,26 @@ class Audited(_Flags):
     against: Annotated[
         str | None, typer.Option("--against", metavar="A,B", help="Tokenizer folders to stand beside it.")
     ] = None
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Flags of `verify-resume`."""
+
+    kills: Annotated[int, typer.Option(min=1, max=1000, metavar="K", help="SIGKILLs, at random moments.")] = 3
+    steps: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="Steps of the short run.")] = 20
+    nproc: Annotated[int, typer.Option(min=1, max=1024, help="Processes on this machine.")] = 1
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other moments.")] = 0
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What `doctor` looks at, and whether it may mend."""
+
+    path: Annotated[
+        Path | None,
+        typer.Argument(metavar="PATH", help="A folder of a run or an artefact, or a config."),
+    ] = None
+    config: Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="A YAML config.")] = None
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended without losing anything.")] = False
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False

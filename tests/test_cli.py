@@ -65,7 +65,7 @@ def refused(answer: Answer, *words: str, code: int = 2) -> None:
 
 
 WORDS = {command: command.split() for command in (*COMMANDS, "run")}
-FLAGS_ONLY = ("trace",)  # commands that take no config
+FLAGS_ONLY = ("trace", "verify-resume", "doctor")  # commands that take no config
 
 BAD_FILES: dict[str, tuple[bytes, str]] = {
     "tag": (b"output_dir: !!python/object/apply:os.system [x]\n", "tags"),

@@ -10,13 +10,14 @@ import hashlib
 import json
 import platform
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
 from llmforge.errors import DamagedError, DataError
+from llmforge.runtime.blocks import digest_with_blocks
 from llmforge.runtime.files import digest_file, files_below, restore_folder, write_atomic
 
 NAME = "manifest.json"
@@ -45,6 +46,8 @@ class Manifest:
     seeds: dict[str, int]
     facts: dict[str, object]
     digest: str
+    # checksums of each file's blocks (runtime.blocks), which say where a changed file was changed; not part of `digest`
+    blocks: dict[str, str] = field(default_factory=dict)
 
 
 @cache
@@ -98,15 +101,14 @@ def write_manifest(
     `config` is the resolved config, `made_from` maps a name to the digest of the artefact's manifest it was made
     from, `facts` are counts worth keeping (they are not part of the digest).
     """
-    files = {
-        name.as_posix(): [digest_file(folder / name), (folder / name).stat().st_size]
-        for name in files_below(folder)
-        if name.as_posix() != NAME
-    }
+    names = [name for name in files_below(folder) if name.as_posix() != NAME]
+    sums = {name.as_posix(): digest_with_blocks(folder / name) for name in names}
+    files = {name: [sha256, (folder / name).stat().st_size] for name, (sha256, _) in sums.items()}
     body: dict[str, object] = {
         "kind": kind,
         "format": FORMAT,
         "files": files,
+        "blocks": {name: blocks for name, (_, blocks) in sums.items()},
         "config": config,
         "made_from": made_from or {},
         "seeds": seeds or {},
@@ -132,6 +134,7 @@ def _load(folder: Path, kind: str) -> Manifest:
             seeds=body["seeds"],
             facts=body["facts"],
             digest=body["digest"],
+            blocks={str(name): str(sums) for name, sums in dict(body.get("blocks", {})).items()},
         )
         if _digest(body) != manifest.digest:
             raise DamagedError("the manifest does not match its own digest", path, "make the artefact again")
@@ -143,6 +146,11 @@ def _load(folder: Path, kind: str) -> Manifest:
     if manifest.kind != kind:
         raise DataError(f"a {manifest.kind} artefact where a {kind} is needed", folder, f"give a {kind} folder")
     return manifest
+
+
+def load_manifest(folder: Path, kind: str) -> Manifest:
+    """The manifest itself, checked against its own digest, without a look at the files; raises as `read_manifest`."""
+    return _load(folder, kind)
 
 
 def read_manifest(folder: Path, kind: str, verify: Literal["sizes", "digests"] = "sizes") -> Manifest:

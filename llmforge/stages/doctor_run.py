@@ -1,0 +1,228 @@
+"""Run folders under `doctor`'s eyes: owner, record, saved states, metrics, artefacts, and what a crash left behind.
+
+Repairs only what loses nothing, and only while it owns the folder: an artefact that was moved aside comes back, what no
+process will ever finish is removed, `latest` names the newest whole state. A state is never removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from llmforge.errors import BusyError, DamagedError, UsageError
+from llmforge.runtime.files import restore_folder, write_atomic
+from llmforge.stages.doctor_files import ARTEFACTS, check_artefact, check_folder
+from llmforge.stages.doctor_findings import Diagnosis
+
+_CHECKPOINTS, _LATEST = "checkpoints", "latest"
+_STEP = re.compile(r"step-(\d+)")
+_OLD = re.compile(r"\.(?P<name>[\w.-]+)\.old")
+_UNFINISHED = re.compile(r"\.[\w.-]+\.(tmp-\w+|gone)")
+# What a stopped or killed run goes on from: no leftovers.
+_KEPT = {"parts": "measured parts", ".tokens.partial": "whole shards"}
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[str | None]:
+    """Who else owns a run folder (None: nobody, and nobody can take it for the time of the `with`)."""
+    try:
+        handle = os.open(folder / ".lock", os.O_RDWR)
+    except OSError:  # never run, or a read-only disk
+        yield None
+        return
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+        else:
+            yield None
+    finally:
+        os.close(handle)
+
+
+def check_run(folder: Path, found: Diagnosis, repair: bool) -> list[Path]:
+    """A run folder of any command; a pipeline's steps are run folders of their own. Returns the damaged artefacts.
+
+    Raises:
+        BusyError: it is to be repaired, and another process works in it.
+    """
+    with owned(folder) as owner:
+        if owner is not None and repair:
+            raise BusyError(f"the run folder is in use by {owner}", folder, "repair it when that has ended")
+        record = _record(folder, found, owner)
+        newest = _check_states(folder, found, repair)
+        _check_metrics(folder, found)
+        kinds = [kind for kind in ARTEFACTS if (folder / kind).is_dir() and not (folder / kind / "run.json").exists()]
+        broken = [folder / kind for kind in kinds if not check_folder(folder / kind, kind, found)]
+        _check_leftovers(folder, found, repair, owner)
+        for name, what in _KEPT.items():
+            if (folder / name).is_dir() and record.get("status") != "finished":
+                found.add("note", folder / name, f"{what} of an unfinished run: the same command goes on behind them")
+    for inner in sorted(path.parent for path in folder.glob("*/run.json")):
+        below = Diagnosis("run folder", str(inner))
+        broken += check_run(inner, below, repair)
+        found.findings += below.findings
+        found.repaired += below.repaired
+        found.facts.setdefault("steps", {})[inner.name] = below.facts
+    _say_next(folder, found, record, newest, owner, broken)
+    return broken
+
+
+def _record(folder: Path, found: Diagnosis, owner: str | None) -> dict[str, Any]:
+    path = folder / "run.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        command, status = str(record["command"]), str(record["status"])
+    except FileNotFoundError:
+        found.add("note", folder, "there is no run.json: no run of llmforge began here")
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        found.add("damaged", path, f"cannot be read: {error}")
+        return {}
+    found.facts |= {"command": command, "status": status, "owner": owner}
+    if owner is not None:
+        found.add("note", folder, f"`{command}` works in it now ({owner})")
+    elif status == "running":
+        found.facts["status"] = "killed"
+        found.add("note", folder, f"`{command}` began here and neither ended nor runs: it was killed")
+    else:
+        found.add("whole", folder, f"`{command}` {status} (exit code {record.get('exit_code')}, {record.get('end')})")
+    return record if isinstance(record, dict) else {}
+
+
+def _steps(checkpoints: Path) -> dict[int, Path]:
+    matches = ((_STEP.fullmatch(path.name), path) for path in checkpoints.glob("step-*"))
+    return {int(match[1]): path for match, path in matches if match}
+
+
+def _check_states(folder: Path, found: Diagnosis, repair: bool) -> int | None:
+    """Every saved state, and which of them a resume takes: the newest whole one."""
+    checkpoints = folder / _CHECKPOINTS
+    steps = _steps(checkpoints)
+    whole = [step for step in sorted(steps) if check_artefact(steps[step], "state", found)]
+    newest = max(whole, default=None)
+    found.facts["states"] = {path.name: step in whole for step, path in sorted(steps.items())}
+    if not steps:
+        return None
+    found.facts["use_state"] = None if newest is None else str(steps[newest])
+    if newest is None:
+        found.add("damaged", checkpoints, f"none of the {len(steps)} states is whole")
+        return None
+    found.add("whole", steps[newest], "the newest whole state: a resume goes on from here")
+    _check_latest(checkpoints, f"step-{newest}", found, repair)
+    return newest
+
+
+def _check_latest(checkpoints: Path, newest: str, found: Diagnosis, repair: bool) -> None:
+    path = checkpoints / _LATEST
+    try:
+        named = path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        named = "nothing"
+    if named == newest:
+        return
+    if repair:
+        write_atomic(path, newest + "\n")
+        found.repaired.append(f"{path} names {newest} (it named {named})")
+    else:
+        found.add("leftover", path, f"names {named}, the newest whole state is {newest}")
+
+
+def _check_metrics(folder: Path, found: Diagnosis) -> None:
+    """A line that is no JSON; the last one of a killed run may be half a line, which a resume cuts off."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return
+    content, start = path.read_bytes(), 0
+    lines = content.split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        stop = start + len(line)
+        if line:
+            try:
+                json.loads(line)
+            except ValueError:
+                half = number == len(lines)
+                what = (
+                    "the last line is half a line, as a kill leaves it: a resume cuts it off"
+                    if half
+                    else (f"line {number} is not JSON")
+                )
+                found.add("note" if half else "damaged", path, what, ((start, stop),))
+        start = stop + 1
+
+
+def _check_leftovers(folder: Path, found: Diagnosis, repair: bool, owner: str | None) -> None:
+    """What a crash between two renames or within a write left; a working owner's temporary files are its own."""
+    if owner is not None:
+        return
+    for place in (folder, folder / _CHECKPOINTS):
+        for path in sorted(place.glob(".*")) if place.is_dir() else ():
+            old = _OLD.fullmatch(path.name)
+            if old and path.is_dir():
+                _put_back(place / old["name"], path, found, repair)
+            elif _UNFINISHED.fullmatch(path.name):
+                if repair:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                    found.repaired.append(f"removed {path}, which a killed process left unfinished")
+                else:
+                    found.add("leftover", path, "was left unfinished by a killed process")
+
+
+def _put_back(final: Path, old: Path, found: Diagnosis, repair: bool) -> None:
+    """An older artefact that was moved aside for a newer one: back in place when the newer one never came."""
+    if final.exists():
+        found.add("note", old, f"the one before {final.name}, moved aside; the next run removes it")
+    elif repair:
+        restore_folder(final)
+        found.repaired.append(f"{final} is back (a crash had left it as {old.name})")
+        check_folder(final, final.name, found) if final.name in ARTEFACTS else None
+    else:
+        found.add("leftover", old, f"is {final.name} from before a crash; it can be put back")
+
+
+def _say_next(
+    folder: Path, found: Diagnosis, record: dict[str, Any], newest: int | None, owner: str | None, broken: list[Path]
+) -> None:
+    argv = record.get("argv")
+    again = f"llmforge {shlex.join(map(str, argv))}" if isinstance(argv, list) and argv else None
+    if found.of("leftover"):
+        found.next.append(f"llmforge doctor {shlex.quote(str(folder))} --repair")
+    if owner is not None or again is None:
+        return
+    states = found.facts.get("states")
+    if states and newest is None:
+        found.next.append(f"{again} --resume never (no state is whole: it begins anew)")
+    elif broken and record.get("command") == "run":
+        # A pipeline knows its steps' artefacts by their manifests and would skip a damaged one.
+        found.next += [f"rm -r {shlex.quote(str(path))}" for path in broken] + [f"{again} (makes it again)"]
+    elif record.get("status") != "finished" or broken:
+        fresh = " (publishes it again from the saved state)" if broken and newest is not None else ""
+        goes_on = f" (goes on from step {newest})" if newest is not None and not broken else ""
+        found.next.append(again + (fresh or goes_on))
+    elif (folder / "model").is_dir():
+        found.next.append(f"llmforge generate -m {shlex.quote(str(folder))} -p '...'")
+
+
+def check_state_folder(folder: Path, found: Diagnosis) -> None:
+    """One saved state alone."""
+    if check_artefact(folder, "state", found):
+        found.next.append(f"--resume {shlex.quote(str(folder))} goes on from it")
+
+
+def require_folder(path: Path) -> None:
+    """Raises UsageError when there is nothing at a path, or DamagedError when it cannot be entered."""
+    if not path.exists():
+        raise UsageError("no such file or folder", path, "give a run, model, token, corpus or tokenizer folder")
+    try:
+        next(path.iterdir(), None)
+    except OSError as error:
+        raise DamagedError(f"cannot be read: {error.strerror}", path) from error

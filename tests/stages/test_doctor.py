@@ -1,0 +1,399 @@
+"""`doctor`: damage by file, bytes and tensor, the state to use, what is mended, and that nothing else is touched."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import random
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from llmforge import cli
+from llmforge.checkpoint.tensor_spans import read_spans
+from llmforge.checkpoint.train_state import latest_state, save_state
+from llmforge.errors import BusyError, UsageError
+from llmforge.runtime.files import publish_folder
+from llmforge.runtime.manifest import write_manifest
+from llmforge.stages.doctor import examine
+from llmforge.stages.doctor_findings import Diagnosis
+
+
+@dataclass
+class Answer:
+    code: int
+    out: str
+    err: str
+
+
+class Call:
+    """Calls `llmforge doctor` in this process."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str]) -> None:
+        self._patch, self._capture = patch, capture
+
+    def __call__(self, *arguments: object) -> Answer:
+        self._patch.setattr(sys, "argv", ["llmforge", "doctor", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        shown = self._capture.readouterr()
+        return Answer(int(end.value.code or 0), shown.out, shown.err)
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    return Call(monkeypatch, capsys)
+
+
+def write_state(run: Path, step: int) -> Path:
+    generator = torch.Generator().manual_seed(step)
+    tensors = {name: torch.randn(60, 70, generator=generator) for name in ("model.a", "model.b", "optimizer.a")}
+    return save_state(run / "checkpoints", step, tensors, {"progress": {"step": step}}, keep_last=5)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run folder that was killed after step 30, with three states and an adapter."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    record = {"command": "pretrain", "status": "running", "exit_code": None, "argv": ["pretrain", "-c", "a b.yaml"]}
+    (folder / "run.json").write_text(json.dumps(record))
+    (folder / ".lock").write_text("pid 1 on nowhere")
+    for step in (10, 20, 30):
+        write_state(folder, step)
+    (folder / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
+    (folder / "adapter").mkdir()
+    save_file({"a": torch.ones(3)}, folder / "adapter" / "adapter.safetensors")
+    write_manifest(folder / "adapter", "adapter", config={})
+    return folder
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def flip(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 4
+    path.write_bytes(bytes(content))
+
+
+def test_a_killed_run_that_is_whole(run: Path, call: Call) -> None:
+    before = tree(run)
+    answer = call(run, "--json")
+    shown = json.loads(answer.out)
+    assert answer.code == 0 and answer.err == ""
+    assert shown["whole"] is True and shown["status"] == "killed" and shown["owner"] is None
+    assert shown["states"] == {"step-10": True, "step-20": True, "step-30": True}
+    assert shown["use_state"] == str(run / "checkpoints" / "step-30")
+    assert shown["next"] == ["llmforge pretrain -c 'a b.yaml' (goes on from step 30)"]
+    assert tree(run) == before
+    assert "the newest whole state" in call(run).out
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_flipped_bit_is_named_by_file_bytes_and_tensor(run: Path, call: Call, seed: int) -> None:
+    rng = random.Random(seed)
+    path = run / "checkpoints" / "step-30" / "state.safetensors"
+    span = rng.choice(read_spans(path))
+    at = rng.randrange(span.start, span.stop)
+    flip(path, at)
+    answer = call(run, "--json")
+    shown = json.loads(answer.out)
+    (damaged,) = [finding for finding in shown["findings"] if finding["level"] == "damaged"]
+    ((start, stop),) = damaged["ranges"]
+    assert damaged["where"] == str(path) and start <= at < stop <= start + 4096 and span.name in damaged["what"]
+    assert shown["states"]["step-30"] is False and shown["use_state"].endswith("step-20")
+    assert answer.code == 6 and str(path) in answer.err and answer.err.count("\n") == 1
+    assert shown["use_state"] == str(latest_state(run / "checkpoints")[0])  # what a resume really takes
+
+
+def test_each_kind_of_damage_has_its_words(run: Path) -> None:
+    state = run / "checkpoints" / "step-30"
+    tensors, meta, manifest = state / "state.safetensors", state / "state.json", state / "manifest.json"
+    whole = {path: path.read_bytes() for path in (tensors, meta, manifest)}
+
+    def words() -> str:
+        found = examine(run)
+        for path, content in whole.items():
+            path.write_bytes(content)
+        return "\n".join(finding.line() for finding in found.of("damaged"))
+
+    content = whole[tensors]
+    tensors.write_bytes(content[:9000])
+    assert f"is cut off: bytes 9000-{len(content) - 1} of {len(content):,} are missing" in words()
+    tensors.write_bytes(content + b"more")
+    assert f"{len(content) + 4:,} bytes, {len(content):,} were written" in words()
+    tensors.write_bytes(content[:8192] + bytes(4096) + content[12288:])
+    assert "bytes 8192-12287: " in (text := words()) and "zeros from byte 8192 on" in text
+    tensors.unlink()
+    assert "is missing" in words()
+    meta.write_bytes(whole[meta].replace(b"30", b"31"))
+    assert "state.json, bytes 0-" in words()
+    manifest.write_bytes(whole[manifest][:50])
+    assert "the manifest cannot be read" in words()
+    manifest.write_bytes(whole[manifest].replace(b'"kind": "state"', b'"kind": "model"'))
+    assert "manifest.json" in words()
+    assert words() == ""
+
+
+def test_when_no_state_is_whole_it_says_so(run: Path, call: Call) -> None:
+    for path in run.glob("checkpoints/step-*/state.safetensors"):
+        flip(path, -1)
+    answer = call(run, "--json")
+    shown = json.loads(answer.out)
+    assert answer.code == 6 and shown["use_state"] is None
+    assert shown["next"] == ["llmforge pretrain -c 'a b.yaml' --resume never (no state is whole: it begins anew)"]
+
+
+def test_a_half_line_of_metrics_is_a_note_and_a_broken_one_is_damage(run: Path) -> None:
+    path = run / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"st')
+    found = examine(run)
+    assert not found.of("damaged") and "half a line" in found.page()
+    path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    (finding,) = examine(run).of("damaged")
+    assert finding.ranges == ((12, 16),) and "line 2" in finding.what
+
+
+@pytest.fixture
+def crashed(run: Path) -> Path:
+    """The same after crashes at every boundary that leaves something."""
+    checkpoints = run / "checkpoints"
+    (checkpoints / ".step-40.tmp-999999").mkdir()
+    (checkpoints / ".step-40.tmp-999999" / "state.safetensors").write_bytes(b"half")
+    shutil.copytree(checkpoints / "step-10", checkpoints / ".step-5.gone")
+    (checkpoints / "latest").write_text("step-10\n")
+    (run / ".run.json.tmp-abc").write_text("{")
+    (run / "adapter").rename(run / ".adapter.old")
+    (run / "parts").mkdir()
+    return run
+
+
+def test_repair_loses_nothing(crashed: Path, call: Call) -> None:
+    states = {name: content for name, content in tree(crashed).items() if name.startswith("checkpoints/step-")}
+    adapter = tree(crashed / ".adapter.old")
+    before = tree(crashed)
+    looked = call(crashed, "--json")
+    assert looked.code == 0 and tree(crashed) == before
+    leftovers = {Path(f["where"]).name for f in json.loads(looked.out)["findings"] if f["level"] == "leftover"}
+    assert leftovers == {".step-40.tmp-999999", ".step-5.gone", "latest", ".run.json.tmp-abc", ".adapter.old"}
+    assert json.loads(looked.out)["next"][0] == f"llmforge doctor {crashed} --repair"
+    mended = call(crashed, "--repair", "--json")
+    assert mended.code == 0 and len(json.loads(mended.out)["repaired"]) == 5
+    after = tree(crashed)
+    assert {name: after[name] for name in states} == states and tree(crashed / "adapter") == adapter
+    assert after["checkpoints/latest"] == b"step-30\n"
+    assert not [name for name in after if "tmp" in name or "gone" in name or ".old" in name]
+    assert (crashed / "parts").is_dir()
+    again = examine(crashed, repair=True)
+    assert again.repaired == [] and not again.of("leftover") and tree(crashed) == after
+
+
+def test_a_newer_artefact_is_never_replaced_by_the_old_one(run: Path) -> None:
+    shutil.copytree(run / "adapter", run / ".adapter.old")
+    (run / ".adapter.old" / "adapter.safetensors").write_bytes(b"older")
+    before = tree(run)
+    assert examine(run, repair=True).repaired == [] and tree(run) == before
+
+
+def test_a_damaged_state_is_not_removed(run: Path) -> None:
+    path = run / "checkpoints" / "step-30" / "state.safetensors"
+    flip(path, 5000)
+    damaged = path.read_bytes()
+    found = examine(run, repair=True)
+    assert path.read_bytes() == damaged and (run / "checkpoints" / "latest").read_text() == "step-20\n"
+    assert found.repaired == [f"{run}/checkpoints/latest names step-20 (it named step-30)"]
+
+
+@pytest.fixture
+def owned_run(run: Path) -> Iterator[Path]:
+    handle = os.open(run / ".lock", os.O_RDWR)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    yield run
+    os.close(handle)
+
+
+def test_a_run_in_use_is_looked_at_and_not_mended(owned_run: Path) -> None:
+    (owned_run / "checkpoints" / ".step-40.tmp-1").mkdir()
+    found = examine(owned_run)
+    assert found.facts["owner"] == "pid 1 on nowhere" and not found.of("leftover") and found.next == []
+    with pytest.raises(BusyError, match="pid 1 on nowhere"):
+        examine(owned_run, repair=True)
+    assert (owned_run / "checkpoints" / ".step-40.tmp-1").is_dir()
+
+
+def test_a_pipeline_is_looked_at_step_by_step(run: Path, tmp_path: Path) -> None:
+    outer = tmp_path / "pipeline"
+    outer.mkdir()
+    record = {"command": "run", "status": "finished", "exit_code": 0, "argv": ["run", "-c", "p.yaml"]}
+    (outer / "run.json").write_text(json.dumps(record))
+    # A step may be called as an artefact is.
+    run.rename(outer / "tokenizer")
+    flip(outer / "tokenizer" / "adapter" / "adapter.safetensors", -1)
+    found = examine(outer)
+    (finding,) = found.of("damaged")
+    assert finding.where == str(outer / "tokenizer" / "adapter" / "adapter.safetensors")
+    assert found.next == [f"rm -r {outer}/tokenizer/adapter", "llmforge run -c p.yaml (makes it again)"]
+    assert found.facts["steps"]["tokenizer"]["use_state"].endswith("step-30")
+
+
+def test_a_model_folder_of_ours_and_one_from_elsewhere(endless_model: Path, tmp_path: Path, call: Call) -> None:
+    foreign = tmp_path / "model"
+    shutil.copytree(endless_model, foreign)
+    assert not (foreign / "manifest.json").exists()
+    answer = call(foreign, "--json")
+    assert answer.code == 0 and json.loads(answer.out)["parameters"] > 0 and "every weight" in answer.out
+    weights = foreign / "model.safetensors"
+    span = read_spans(weights)[0]
+    content = bytearray(weights.read_bytes())
+    content[span.start : span.start + 4] = b"\x00\x00\xc0\x7f"  # NaN
+    weights.write_bytes(bytes(content))
+    answer = call(foreign)
+    assert answer.code == 6 and "NaN" in answer.err and str(weights) in answer.err
+    shutil.copyfile(endless_model / "model.safetensors", weights)
+    write_manifest(foreign, "model", config={})
+    assert call(foreign).code == 0
+    flip(weights, span.start + 40)
+    answer = call(foreign)
+    assert answer.code == 6 and span.name in answer.out and f"bytes {span.start // 4096 * 4096}-" in answer.out
+    (foreign / "config.json").write_text("{")
+    assert call(foreign).code == 6
+
+
+def test_a_tokenizer_folder(small_tokenizer: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tokenizer"
+    shutil.copytree(small_tokenizer, folder)
+    write_manifest(folder, "tokenizer", config={})
+    found = examine(folder)
+    assert found.kind == "tokenizer" and not found.of("damaged") and "340 ids" in found.page()
+    path = folder / "tokenizer.json"
+    path.write_bytes(path.read_bytes().replace(b'"version"', b'"versiom"'))
+    (finding,) = [found for found in examine(folder).of("damaged") if found.ranges]
+    assert finding.where == str(path) and finding.ranges[0][0] == 0
+
+
+def test_tokens_and_corpus_by_their_bytes(tmp_path: Path, small_tokenizer: Path) -> None:
+    from llmforge.corpus.document import Document
+    from llmforge.corpus.folder import CorpusWriter
+    from llmforge.tokens.write import TokenWriter
+
+    documents = [Document(f"d{n}", "A list holds values in order. " * 60, "s", {}) for n in range(30)]
+    tokens, corpus = tmp_path / "tokens", tmp_path / "corpus"
+    for folder in (tokens, corpus):
+        folder.mkdir()
+    writer = TokenWriter(tokens, small_tokenizer)
+    writer.write_split("train", documents, 1, lambda done: None)
+    writer.close()
+    write_manifest(tokens, "tokens", config={})
+    with CorpusWriter(corpus, 1 << 30) as rows:
+        for document in documents:
+            rows.write("train", document)
+    write_manifest(corpus, "corpus", config={})
+    assert not examine(tokens).of("damaged") and "30 documents" in examine(tokens).page()
+    assert not examine(corpus).of("damaged")
+    for folder, name in ((tokens, "train-00000.bin"), (corpus, "train-00000.jsonl.zst")):
+        path = folder / name
+        at = path.stat().st_size - 1
+        flip(path, at)
+        found = examine(folder)
+        (finding,) = found.of("damaged")
+        assert finding.where == str(path) and finding.ranges[0][0] <= at < finding.ranges[0][1]
+        assert "makes it again" in found.next[0]
+
+
+def settings(tmp_path: Path, tokens: Path, **changes: Any) -> Path:
+    path = tmp_path / "pretrain.yaml"
+    values: dict[str, Any] = {
+        "output_dir": str(tmp_path / "out"),
+        "device": "cpu",
+        "model": {"preset": "tiny"},
+        "data": {"sources": [{"name": "made", "path": str(tokens)}], "seq_len": 32},
+        "train": {"micro_batch_size": 4, "max_steps": 4},
+    }
+    path.write_text(json.dumps({**values, **changes}))
+    return path
+
+
+def test_a_config_its_inputs_and_whether_it_fits(tmp_path: Path, small_tokenizer: Path, call: Call) -> None:
+    from llmforge.corpus.document import Document
+    from llmforge.tokens.write import TokenWriter
+
+    tokens = tmp_path / "tokens"
+    tokens.mkdir()
+    writer = TokenWriter(tokens, small_tokenizer)
+    writer.write_split("train", [Document("d", "A list holds values in order. " * 90, "s", {})], 1, lambda done: None)
+    writer.close()
+    write_manifest(tokens, "tokens", config={})
+    path = settings(tmp_path, tokens)
+    answer = call("-c", path, "--json")
+    shown = json.loads(answer.out)
+    assert answer.code == 0 and shown["command"] == "pretrain" and shown["next"] == [f"llmforge pretrain -c {path}"]
+    assert shown["memory_bytes_needed"] == 16 * shown["parameters"] and shown["disk_bytes_needed"] > 0
+    huge = settings(tmp_path, tokens, model={"preset": "tiny", "num_hidden_layers": 500, "hidden_size": 16384})
+    answer = call(huge)
+    assert answer.code == 4 and "would be written" in answer.err and "are needed for weights" in answer.out
+    path = settings(tmp_path, tokens)
+    flip(tokens / "train-00000.bin", -1)
+    answer = call(path)
+    assert answer.code == 6 and "train-00000.bin" in answer.err
+    shutil.rmtree(tokens)
+    answer = call(path)
+    assert answer.code == 4 and "an input is not there" in answer.err
+    path.write_text("output_dir: a\ncorpuss: b\n")
+    assert call(path).code == 2
+
+
+def test_what_it_does_not_know_is_refused(tmp_path: Path, call: Call, run: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.txt").write_text("hello")
+    for arguments in (["nowhere"], [tmp_path / "empty"], [tmp_path / "text.txt"], [run, "-c", "a.yaml"], ["--repair"]):
+        answer = call(*arguments)
+        assert answer.code == 2 and answer.out == "" and answer.err.count("\n") == 1, answer
+    with pytest.raises(UsageError, match="this is a adapter|this is an adapter"):
+        examine(run / "adapter", repair=True)
+
+
+def test_one_state_alone_and_the_checkpoints_folder(run: Path) -> None:
+    assert examine(run / "checkpoints" / "step-20").kind == "state"
+    assert examine(run / "checkpoints").facts["use_state"].endswith("step-30")
+
+
+def test_a_state_put_in_place_while_it_looks_is_no_harm(run: Path) -> None:
+    """Publishing over an old folder is atomic for a reader: `doctor` sees one or the other."""
+    fresh = run / "checkpoints" / ".step-20.tmp-1"
+    shutil.copytree(run / "checkpoints" / "step-20", fresh)
+    publish_folder(fresh, run / "checkpoints" / "step-20")
+    assert not examine(run).of("damaged")
+
+
+def test_the_machine(call: Call) -> None:
+    answer = call("--json")
+    shown = json.loads(answer.out)
+    assert answer.code == 0 and shown["kind"] == "machine"
+    assert shown["cores"] >= 1 and shown["threads"] == torch.get_num_threads()
+    assert shown["flops_per_second"]["fp32"] > 1e6 and shown["flops_per_second"]["bf16"] > 1e6
+    assert shown["torch"] == torch.__version__ and shown["free_disk_bytes"] > 0
+
+
+def test_a_package_with_a_known_hole_is_told(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
+    from importlib import metadata
+
+    real = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "2.9.1+cpu" if name == "torch" else real(name))
+    answer = call()
+    assert answer.code == 4 and "torch" in answer.err and "2.9.1" in answer.err and "torch>=2.11" in answer.err
+
+
+def test_findings_read_as_lines() -> None:
+    found = Diagnosis("state", "x")
+    found.add("damaged", "f", "was changed", tuple((at, at + 2) for at in range(0, 60, 10)))
+    assert found.of("damaged")[0].line() == "!! f, bytes 0-1, 10-11, 20-21, 30-31 and 2 more ranges: was changed"
