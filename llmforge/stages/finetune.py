@@ -236,20 +236,11 @@ def _publish(
             folder.publish(adapter, ADAPTER, **origin)
         stop_ids = sorted(data.tokenizer.stop_ids)
         write_model_folder(temp, model, model.config, base, facts=facts, stop_ids=stop_ids)
-        _keep_template(data, temp)
+        data.keep_template(temp)
         folder.publish(temp, "model", **origin)
     finally:
         folder.discard(adapter)
         folder.discard(temp)
-
-
-def _keep_template(data: FinetuneData, folder: Path) -> None:
-    """Writes down the template that a foreign model without one was trained with."""
-    from llmforge.inference.loading import CHAT_TEMPLATE_FILE
-    from llmforge.tokenizer.foreign_template import PLAIN_TEMPLATE, find_template
-
-    if data.tokenizer.foreign is not None and find_template(folder) is None:
-        (folder / CHAT_TEMPLATE_FILE).write_text(PLAIN_TEMPLATE, encoding="utf-8")
 
 
 def _summary(result: dict[str, Any]) -> str:

@@ -60,6 +60,14 @@ class FinetuneData:
         )
         return made.on(bench.world, bench.device, self.tokenizer.token_bytes)
 
+    def keep_template(self, folder: Path) -> None:
+        """Writes down, in a model folder, the template that a foreign model without one was trained with."""
+        from llmforge.inference.loading import CHAT_TEMPLATE_FILE
+        from llmforge.tokenizer.foreign_template import PLAIN_TEMPLATE, find_template
+
+        if self.tokenizer.foreign is not None and find_template(folder) is None:
+            (folder / CHAT_TEMPLATE_FILE).write_text(PLAIN_TEMPLATE, encoding="utf-8")
+
 
 def checked_length(config: FinetuneConfig, shape: ModelConfig) -> int:
     """Tokens of a row.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from llmforge.stages.pretrain_data import PretrainData
     from llmforge.training.assemble import Bench, Resume
     from llmforge.training.loop_parts import TrainResult
-    from llmforge.training.recipe import Completed
 
 _STATE_BYTES_A_PARAMETER = 12  # weight and two averages, fp32
 
@@ -76,6 +75,7 @@ def run(
     from llmforge.runtime.run_folder import RunFolder
     from llmforge.runtime.stop import StopSignals
     from llmforge.stages.pretrain_data import open_data
+    from llmforge.stages.pretrain_recipe import model_config
     from llmforge.training.assemble import Resume, open_bench
 
     data = open_data(config)
@@ -102,39 +102,6 @@ def run(
     return result
 
 
-def model_config(config: PretrainConfig, vocab_size: int) -> ModelConfig:
-    """The model's complete shape for a tokenizer of `vocab_size` ids.
-
-    Raises:
-        UsageError: the shape contradicts the vocabulary or the row length.
-        DataError: `init_from` is no model folder, or one for another vocabulary.
-    """
-    from llmforge.checkpoint.model_folder import read_model_config
-    from llmforge.errors import DataError, UsageError
-
-    if config.model is not None:
-        try:
-            return config.model.resolve(vocab_size, config.data.seq_len)
-        except ValueError as error:
-            raise UsageError(str(error), "model") from error
-    shape = read_model_config(str(config.init_from))
-    if shape.vocab_size < vocab_size:
-        what = f"the model has {shape.vocab_size} embeddings, the tokens were made with {vocab_size} ids"
-        raise DataError(what, config.init_from, "tokenize with the tokenizer of that model")
-    if shape.max_position_embeddings < config.data.seq_len:
-        what = f"data.seq_len {config.data.seq_len} is beyond the model's {shape.max_position_embeddings} positions"
-        raise UsageError(what, config.init_from, "lower data.seq_len")
-    return shape
-
-
-def completed(config: PretrainConfig, shape: ModelConfig, epoch: Callable[[], int]) -> Completed:
-    """The config's loop and optimizer with a number for every `auto`; `epoch` says the tokens of one."""
-    from llmforge.training.recipe import Size, complete
-
-    size = Size(shape.hidden_size, shape.matmul_parameters, config.data.seq_len)
-    return complete(config.train, config.optimizer, size, epoch)
-
-
 def _train(
     config: PretrainConfig, data: PretrainData, shape: ModelConfig, folder: RunFolder, bench: Bench, resume: Resume
 ) -> tuple[Transformer, TrainResult, dict[str, dict[str, object]]]:
@@ -142,6 +109,7 @@ def _train(
     from llmforge.runtime.seeding import seed_everything
     from llmforge.stages.lighten import lighten
     from llmforge.stages.pretrain_data import make_observers, make_validation
+    from llmforge.stages.pretrain_recipe import completed
     from llmforge.training.assemble import Job, Recipe, Trained, find_start, make_horizon, make_trainer
     from llmforge.training.objective import CausalLMObjective
     from llmforge.training.parallel import gathered
@@ -258,6 +226,7 @@ def _summary(result: dict[str, Any]) -> str:
 def preview(config: PretrainConfig) -> dict[str, object]:
     """What would be read and written; raises as `run` does when an input is not there."""
     from llmforge.stages.pretrain_data import train_splits
+    from llmforge.stages.pretrain_recipe import completed, model_config
     from llmforge.tokens.folder import TokenFolder
 
     paths = [source.path for source in config.data.sources] + ([config.data.valid] if config.data.valid else [])

@@ -132,7 +132,7 @@ def train_splits(config: PretrainConfig, folders: Sequence[TokenFolder]) -> tupl
 
 def batch_rows(config: PretrainConfig, folders: Sequence[TokenFolder]) -> int:
     """Rows of one step, also where the batch is left to `auto`."""
-    from llmforge.stages.pretrain import completed, model_config
+    from llmforge.stages.pretrain_recipe import completed, model_config
 
     train = config.train
     if train.global_batch_tokens == "auto":
