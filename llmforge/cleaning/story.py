@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,10 @@ def _measured(store: SignalStore, identity: str) -> dict[str, Any] | None:
 
 def _near_id(store: SignalStore, identity: str) -> str:
     """What to ask for instead: the first document of that file, or of one whose name ends so."""
-    ids = [str(name) for name in store.column("id")]
-    starts = (f"{identity}#", f"/{identity}#")
-    found = next((name for name in ids if name.startswith(starts[0]) or starts[1] in name), None)
+    found = next((name for name in store.ids() if f"/{name}".rpartition("#")[0].endswith(f"/{identity}")), None)
     if found is not None:
         return f"did you mean {found}?"
-    return f"ids stand in the corpus's rows and in signals.parquet, such as {', '.join(ids[:2])}"
+    return f"ids stand in the corpus's rows and in signals.parquet, such as {', '.join(islice(store.ids(), 2))}"
 
 
 def _thresholds(rules: Sequence[RuleSet], measured: Mapping[str, Any]) -> list[dict[str, Any]]:
