@@ -9,9 +9,10 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from llmforge.cleaning.verdict import KEEP, Drop, Verdict
+from llmforge.cleaning.verdict import Drop
 from llmforge.config.schema import Config
 
+NAME = "language"
 SAMPLE_CHARACTERS = 300
 NUM_SAMPLES = 3
 # The classifier's own labels, written out so that a config can be checked without loading it (a test compares them).
@@ -39,17 +40,10 @@ class LanguageSettings(Config):
 
 
 class Language:
-    """The step that keeps texts of the wanted languages."""
+    """The classifier, loaded with the first text."""
 
-    name = "language"
-
-    def __init__(self, settings: LanguageSettings) -> None:
-        self._settings = settings
+    def __init__(self) -> None:
         self._identifier: Any = None
-
-    def __call__(self, text: str) -> Verdict:
-        """Keep or Drop."""
-        return judge_language(self._settings, *self.identify(text)) or KEEP
 
     def identify(self, text: str) -> tuple[str, float]:
         """The most likely language and its probability among all."""
@@ -64,9 +58,9 @@ class Language:
 def judge_language(settings: LanguageSettings, code: str, score: float) -> Drop | None:
     """The reason against a text of that language, if there is one."""
     if code not in settings.keep:
-        return Drop(Language.name, "keep", f"it is in {code} (score {score:.2f})")
+        return Drop(NAME, "keep", f"it is in {code} (score {score:.2f})")
     if score < settings.min_score:
-        return Drop(Language.name, "min_score", f"its language is uncertain ({code}, score {score:.2f})")
+        return Drop(NAME, "min_score", f"its language is uncertain ({code}, score {score:.2f})")
     return None
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from llmforge.cleaning.sweep import Sweep, Threshold
 from llmforge.report import html
-from llmforge.report.charts import histogram, number
-from llmforge.report.page import share
+from llmforge.report.charts import histogram
+from llmforge.report.page import number, share
 
 _BINS = 48
 _TAIL = 0.005  # of the documents at either end stand in the outermost bars

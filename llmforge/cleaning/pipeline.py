@@ -91,7 +91,7 @@ class Chain:
 
     def __init__(self, settings: ChainSettings) -> None:
         self._repair = Repair(settings.repair) if settings.repair is not None else None
-        self._language = Language(settings.language) if settings.language is not None else None
+        self._language = Language() if settings.language is not None else None
         self._rules = Rules(settings.rules) if settings.rules else None
         self._anonymize = Anonymize(settings.anonymize, settings.key) if settings.anonymize is not None else None
         self._classify = Classify(settings.classify) if settings.classify is not None else None

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from llmforge.cleaning.columns import as_numpy, numbers, string_lists, strings
 from llmforge.cleaning.parts import Measured
 from llmforge.cleaning.verdict import Drop
 from llmforge.errors import DamagedError, DataError
@@ -64,15 +65,30 @@ class SignalWriter:
             if self._file is None:
                 self._file = pq.ParquetWriter(self._path, schema, compression="zstd")
             if self._rows:
-                fixed = [[row[place] for row in self._rows] for place in range(len(FIXED))]
-                columns = [*fixed, *self._signals(len(self._file.schema) - len(FIXED))]
-                self._file.write_table(pa.table(columns, schema=self._file.schema))
+                columns = [*self._fixed(), *self._signals(len(self._file.schema) - len(FIXED))]
+                self._file.write_table(pa.Table.from_arrays(columns, schema=self._file.schema))
         self._rows, self._values, self._measured = [], array("d"), bytearray()
+
+    def _fixed(self) -> list[Any]:
+        """The columns that every file has."""
+        import numpy as np
+
+        ids, sources, sizes, languages, scores, reasons, removed, replaced = zip(*self._rows, strict=True)
+        known = np.array([score is not None for score in scores])
+        return [
+            strings(ids),
+            strings(sources),
+            numbers(np.array(sizes, dtype=np.int64)),
+            strings(languages),
+            numbers(np.array([score or 0.0 for score in scores]), known),
+            string_lists(reasons),
+            strings(removed),
+            strings(replaced),
+        ]
 
     def _signals(self, width: int) -> Iterator[Any]:
         """A column for each signal; null where a document was not measured."""
         import numpy as np
-        import pyarrow as pa
 
         if not width:
             return
@@ -80,7 +96,7 @@ class SignalWriter:
         found = np.zeros((width, len(measured)))
         found[:, measured] = np.frombuffer(self._values).reshape(-1, width).T
         for column in found:
-            yield pa.array(column, mask=~measured)
+            yield numbers(column, measured)
 
     def close(self) -> None:
         """Writes the rest."""
@@ -114,31 +130,30 @@ class SignalStore:
         return int(self._file.metadata.num_rows)
 
     def column(self, name: str) -> Any:
-        """One column as a NumPy array in the order read; a missing number is NaN."""
-        import numpy as np
+        """One column of numbers as a NumPy array in the order read; a missing number is NaN."""
+        return as_numpy(self._file.read(columns=[name]).column(0), "int64" if name == "bytes" else "float64")
 
-        values = self._file.read(columns=[name]).column(0)
-        return np.asarray(values.to_numpy(zero_copy_only=False))
+    def ids(self) -> Iterator[str]:
+        """The documents' ids in the order read."""
+        for batch in self._file.iter_batches(batch_size=4096, columns=["id"]):
+            yield from batch.column(0).to_pylist()
 
     def reasons(self) -> tuple[Any, dict[str, Any]]:
         """How many reasons stand against each document, and for each reason the numbers of those it stands against."""
         import numpy as np
-        import pyarrow.compute as pc
 
-        counts: list[Any] = []
-        places: dict[str, list[Any]] = {}
+        counts: list[Any] = [np.empty(0, dtype=np.uint16)]
+        places: dict[str, array[int]] = {}
         first = 0
-        for batch in self._file.iter_batches(batch_size=GROUP_ROWS, columns=["reasons"]):
-            column = batch.column(0)
-            counts.append(pc.list_value_length(column).to_numpy(zero_copy_only=False).astype(np.uint16))
-            names = column.flatten().dictionary_encode()
-            owners = pc.list_parent_indices(column).to_numpy(zero_copy_only=False) + first
-            indices = names.indices.to_numpy(zero_copy_only=False)
-            for index, name in enumerate(names.dictionary.to_pylist()):
-                places.setdefault(name, []).append(owners[indices == index].astype(np.uint32))
-            first += len(column)
-        whole = np.concatenate(counts) if counts else np.empty(0, dtype=np.uint16)
-        return whole, {name: np.concatenate(numbers) for name, numbers in places.items()}
+        for batch in self._file.iter_batches(batch_size=4096, columns=["reasons"]):
+            lists = batch.column(0).to_pylist()
+            counts.append(np.fromiter(map(len, lists), dtype=np.uint16, count=len(lists)))
+            for number, names in enumerate(lists, first):
+                for name in names:
+                    places.setdefault(name, array("I")).append(number)
+            first += len(lists)
+        having = {name: np.frombuffer(found, dtype=np.uint32) for name, found in places.items()}
+        return np.concatenate(counts), having
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Every row as a dict, `signals` among its keys (None where nothing was measured)."""

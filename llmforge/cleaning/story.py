@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,10 @@ def story(corpus: Path, identity: str, rules: Sequence[RuleSet]) -> dict[str, An
                 break
         if told["fate"] is not None:
             break
-    measured = _measured(SignalStore(corpus), identity)
+    store = SignalStore(corpus)
+    measured = _measured(store, identity)
     if measured is None and told["fate"] is None:
-        hint = "ids stand in the corpus's rows and in signals.parquet; a file's first document is FILE#1"
+        hint = _near_id(store, identity)
         raise DataError("no document of this id came in", identity, hint)
     told["measured"] = measured
     told["thresholds"] = _thresholds(rules, measured) if measured is not None else []
@@ -53,6 +55,14 @@ def _measured(store: SignalStore, identity: str) -> dict[str, Any] | None:
                 row[key] = orjson.loads(row[key]) if row[key] else {}
             return row
     return None
+
+
+def _near_id(store: SignalStore, identity: str) -> str:
+    """What to ask for instead: the first document of that file, or of one whose name ends so."""
+    found = next((name for name in store.ids() if f"/{name}".rpartition("#")[0].endswith(f"/{identity}")), None)
+    if found is not None:
+        return f"did you mean {found}?"
+    return f"ids stand in the corpus's rows and in signals.parquet, such as {', '.join(islice(store.ids(), 2))}"
 
 
 def _thresholds(rules: Sequence[RuleSet], measured: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -71,7 +81,7 @@ def _thresholds(rules: Sequence[RuleSet], measured: Mapping[str, Any]) -> list[d
 
 def as_lines(told: Mapping[str, Any]) -> list[str]:
     """The story for a person."""
-    from llmforge.report.page import paragraph, section
+    from llmforge.report.page import number, paragraph, section
     from llmforge.report.table import table
 
     metadata, measured = told["metadata"], told["measured"]
@@ -86,7 +96,7 @@ def as_lines(told: Mapping[str, Any]) -> list[str]:
     if measured is not None:
         lines += section("What was done to it", _steps(measured))
         rows = [
-            [entry["threshold"], f"{entry['measured']:.4g}", f"{entry['value']:g}", "" if entry["holds"] else "fails"]
+            [entry["threshold"], *map(number, (entry["measured"], entry["value"])), "" if entry["holds"] else "fails"]
             for entry in told["thresholds"]
         ]
         lines += section("What was measured", table(rows, ["threshold", "measured", "allowed", ""], right=(1, 2)))
@@ -97,13 +107,19 @@ def as_lines(told: Mapping[str, Any]) -> list[str]:
 
 
 def _steps(measured: Mapping[str, Any]) -> list[str]:
-    lines = [f"{step}: {characters:,} characters removed" for step, characters in measured["removed"].items()]
+    lines = [f"{step}: {_change(characters)}" for step, characters in measured["removed"].items()]
     if measured["replaced"]:
         counts = ", ".join(f"{count} {kind}" for kind, count in measured["replaced"].items())
         lines.append(f"personal data replaced: {counts}")
     if measured["language"]:
         lines.append(f"language: {measured['language']} (score {measured['language_score']:.2f})")
     return lines or ["nothing was changed"]
+
+
+def _change(characters: int) -> str:
+    if not characters:
+        return "changed, its length is the same"
+    return f"{abs(characters):,} characters {'removed' if characters > 0 else 'added'}"
 
 
 def _fate(told: Mapping[str, Any]) -> list[str]:

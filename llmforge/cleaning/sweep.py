@@ -87,7 +87,8 @@ class Sweep:
         known = self._known(threshold)
         measured = self._store.column(known.signal)
         own = np.zeros(len(self._num_reasons), dtype=bool)
-        own[self._having.get(threshold, ())] = True
+        if threshold in self._having:
+            own[self._having[threshold]] = True
         others = self._num_reasons > own
         rows = []
         for value in values:

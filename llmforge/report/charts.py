@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from llmforge.report.page import number
+
 WIDTH, HEIGHT = 340, 110
 _BOTTOM = 18
 
@@ -36,13 +38,6 @@ def histogram(edges: Sequence[float], counts: Sequence[float], mark: float | Non
         f'<text x="{WIDTH}" y="{HEIGHT - 4}" text-anchor="end">{number(last)}</text>'
     )
     return _svg("".join([*bars, axis, ends, _mark(across(mark), mark_label) if mark is not None else ""]))
-
-
-def number(value: float) -> str:
-    """A number as a label: four digits that count, thousands parted, no powers of ten."""
-    if value and abs(value) < 1e-4:
-        return f"{value:.7f}".rstrip("0").rstrip(".")
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _mark(x: float, label: str) -> str:

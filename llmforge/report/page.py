@@ -32,3 +32,10 @@ def paragraph(text: str, indent: str = "", most_lines: int | None = None) -> lis
 def share(part: float, whole: float) -> str:
     """`12.3 %` of a whole; a dash when there is none."""
     return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def number(value: float) -> str:
+    """A number for people: four digits that count, thousands parted, no powers of ten."""
+    if value and abs(value) < 1e-4:
+        return f"{value:.7f}".rstrip("0").rstrip(".")
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

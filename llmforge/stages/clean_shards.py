@@ -42,7 +42,8 @@ def make_shard(config: CleanConfig, shard: int, of: int, console: Console) -> di
             stop.check()
             count += 1
             bar.advance(part.bytes, f"{count:,} parts")
-    console.say(f"shard {shard + 1}/{of}: {count:,} parts in {parts}")
+    told = f"{count:,} {'part' if count == 1 else 'parts'} in {parts}" if count else "none of the input falls to it"
+    console.say(f"shard {shard + 1}/{of}: {told}")
     return {"shard": shard + 1, "of": of, "parts": count, "output": str(parts)}
 
 

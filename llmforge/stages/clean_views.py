@@ -46,7 +46,15 @@ def answer(
     shard: str | None = None,
     merge: bool = False,
 ) -> dict[str, object]:
-    """What the flags ask for; without any, the corpus is made."""
+    """What the flags ask for; without any, the corpus is made.
+
+    Raises:
+        UsageError: they ask for more than one thing.
+    """
+    asked = {"--shard": shard, "--reveal": reveal, "--why": why, "--sweep": sweep, "--sample": sample, "--merge": merge}
+    given = [name for name, value in asked.items() if value is not None and value not in ((), False)]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} ask for different things", given[1], "give one of them at a time")
     if shard is not None:
         return make_shard(config, *_shard(shard), console)
     if reveal is not None:
@@ -75,6 +83,7 @@ def tell_story(config: CleanConfig, identity: str, console: Console) -> dict[str
 
 def show_sweep(config: CleanConfig, wanted: Sequence[str], console: Console) -> dict[str, object]:
     """Prints what the rules would drop at other thresholds (`RULE.THRESHOLD=VALUE,VALUE`)."""
+    from llmforge.report.page import number
     from llmforge.report.table import table
 
     sweeps = parse_sweeps(wanted)
@@ -83,7 +92,7 @@ def show_sweep(config: CleanConfig, wanted: Sequence[str], console: Console) -> 
     lines = [
         [
             row.threshold,
-            f"{row.value:g}" + (" (in use)" if row.in_use else ""),
+            number(row.value) + (" (in use)" if row.in_use else ""),
             f"{row.failing:,}",
             f"{row.failing_only_this:,}",
             f"{row.kept:,}",

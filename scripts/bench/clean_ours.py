@@ -26,14 +26,17 @@ def _chain(texts: list[str], words: str) -> Callable[[], object]:
     from llmforge.cleaning.rules.gopher_quality import GopherQuality
     from llmforge.cleaning.rules.gopher_repetition import GopherRepetition
     from llmforge.cleaning.rules.rule_sets import Rules
-    from llmforge.cleaning.verdict import Drop
 
     own = {"words": words}
     c4 = C4.model_validate({"variant": "fineweb"})
     step = Rules(
         [*(kind.model_validate(own) for kind in (GopherRepetition, GopherQuality)), c4, FineWeb.model_validate(own)]
     )
-    return lambda: {"kept": sum(not isinstance(step(text), Drop) for text in texts)}
+
+    def kept(text: str) -> bool:
+        return not step.judge_all(step.measure(step.edit(text).text, text))
+
+    return lambda: {"kept": sum(map(kept, texts))}
 
 
 def _rules(texts: list[str]) -> Callable[[], object]:

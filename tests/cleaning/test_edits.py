@@ -12,7 +12,7 @@ from llmforge.cleaning.rules.gopher_quality import GopherQuality
 from llmforge.cleaning.rules.gutenberg import Gutenberg
 from llmforge.cleaning.rules.rule_sets import Rules
 from llmforge.cleaning.rules.web_boilerplate import WebBoilerplate
-from llmforge.cleaning.verdict import Drop, Rewrite
+from llmforge.cleaning.verdict import Drop
 
 GOOD = "This is a line of seven words."
 
@@ -214,9 +214,10 @@ def test_web_boilerplate_keeps(line: str) -> None:
 
 def test_edits_run_first_and_in_order() -> None:
     step = Rules([GopherQuality(min_words=3, min_stop_words=0), WebBoilerplate(), C4(min_sentences=1)])
-    assert step(f"Home\n{GOOD}\nno end") == Rewrite(GOOD)
+    assert step.edit(f"Home\n{GOOD}\nno end").text == GOOD
     assert step.edit(f"Home\n{GOOD}\nno end").removed == {"web_boilerplate.buttons": 5, "c4.no_end_mark": 7}
-    assert step("Home\nMenu") == Drop("empty", "", "its edits left no text")
+    nothing = step.measure(step.edit("Home\nMenu").text, "Home\nMenu")
+    assert step.judge_all(nothing) == [Drop("empty", "", "its edits left no text")]
 
 
 @given(

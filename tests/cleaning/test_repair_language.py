@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from llmforge.cleaning.language import CODES, Language, LanguageSettings, sample
+from llmforge.cleaning.language import CODES, Language, LanguageSettings, judge_language, sample
 from llmforge.cleaning.repair import Repair, RepairSettings
 from llmforge.cleaning.verdict import Drop, Keep, Rewrite
 
@@ -73,9 +73,9 @@ def test_encoding_can_be_left() -> None:
     ],
 )
 def test_language(text: str, code: str) -> None:
-    kept = Language(LanguageSettings(keep=[code]))
-    assert kept(text) == Keep()
-    dropped = Language(LanguageSettings(keep=["ja"]))(text)
+    found = Language().identify(text)
+    assert judge_language(LanguageSettings(keep=[code]), *found) is None
+    dropped = judge_language(LanguageSettings(keep=["ja"]), *found)
     assert isinstance(dropped, Drop)
     assert dropped.name == "language.keep"
     assert code in dropped.because
@@ -83,14 +83,15 @@ def test_language(text: str, code: str) -> None:
 
 def test_uncertain_language_is_dropped_by_its_score() -> None:
     uncertain = "Собака спит в саду вместе со своим другом."  # Russian, a little more likely than its neighbours
-    found = Language(LanguageSettings(keep=sorted(CODES), min_score=0.65))(uncertain)
+    told = Language().identify(uncertain)
+    found = judge_language(LanguageSettings(keep=sorted(CODES), min_score=0.65), *told)
     assert isinstance(found, Drop)
     assert found.threshold == "min_score"
-    assert Language(LanguageSettings(keep=sorted(CODES), min_score=0.0))(uncertain) == Keep()
+    assert judge_language(LanguageSettings(keep=sorted(CODES), min_score=0.0), *told) is None
 
 
 def test_codes_are_the_classifiers() -> None:
-    language = Language(LanguageSettings(keep=["en"]))
+    language = Language()
     language.identify("load it")
     assert set(language._identifier.labels) - {"zxx"} == CODES
 

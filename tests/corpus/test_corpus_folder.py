@@ -1,12 +1,13 @@
 """The corpus artefact: what is written is what is read, by split, in either format."""
 
+import orjson
 import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmforge.corpus.document import Document
-from llmforge.corpus.folder import CorpusWriter, corpus_files, read_corpus
+from llmforge.corpus.folder import CorpusWriter, StoredDocument, corpus_files, document_line, read_corpus
 from llmforge.corpus.split import is_valid
 from llmforge.errors import DamagedError, DataError
 
@@ -31,6 +32,37 @@ def test_what_is_written_is_read_in_order(tmp_path_factory, format, documents, s
     assert [d.metadata["reason"] for d in read_corpus(folder, "dropped")] == ["too short"]
     assert writer.documents == {"train": len(documents), "valid": 0, "dropped": 1}
     assert writer.text_bytes["train"] == sum(len(d.text.encode()) for d in documents)
+
+
+def stored(document):
+    text = document.text
+    return StoredDocument(document.id, orjson.dumps(text), document.source, document.metadata, len(text.encode()))
+
+
+@pytest.mark.parametrize("format", ["jsonl.zst", "parquet"])
+@given(documents=DOCUMENTS)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_json_already_gives_the_same_bytes(tmp_path_factory, format, documents):
+    folders = [tmp_path_factory.mktemp(name) for name in ("parsed", "stored")]
+    with CorpusWriter(folders[0], 300, format) as parsed, CorpusWriter(folders[1], 300, format) as copied:
+        for document in documents:
+            assert stored(document).line() == document_line(document)
+            parsed.write("train", document)
+            copied.write_stored("train", stored(document))
+    assert parsed.text_bytes == copied.text_bytes and parsed.documents == copied.documents
+    one, two = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
+    assert one == two
+
+
+def test_the_level_makes_shards_smaller_and_changes_no_document(tmp_path):
+    for level in (1, 19):
+        (tmp_path / str(level)).mkdir()
+        with CorpusWriter(tmp_path / str(level), 1 << 20, level=level) as writer:
+            for number in range(500):
+                writer.write("train", Document(str(number), f"some text of number {number * 7919} " * 9, "s"))
+    fast, small = ((tmp_path / str(level) / "train-00000.jsonl.zst").stat().st_size for level in (1, 19))
+    assert small < fast
+    assert list(read_corpus(tmp_path / "1", "train")) == list(read_corpus(tmp_path / "19", "train"))
 
 
 def test_shards_close_at_their_size(tmp_path):

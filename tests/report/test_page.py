@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmforge.report.page import WIDTH, paragraph, section, share
+from llmforge.report import html
+from llmforge.report.charts import histogram
+from llmforge.report.page import WIDTH, number, paragraph, section, share
 from llmforge.report.table import table, width
 
 
@@ -44,3 +48,17 @@ def test_a_paragraph_never_leaves_the_page(text: str, most: int) -> None:
 
 def test_shares() -> None:
     assert share(1, 8) == "12.5 %" and share(1, 0) == "-"
+
+
+def test_numbers_have_no_powers_of_ten() -> None:
+    told = [number(value) for value in (0, 0.1, 1e7, 26_443.2, 1.38e-5, 12.5, -2000, 1e-12)]
+    assert told == ["0", "0.1", "10,000,000", "26,443", "0.0000138", "12.5", "-2,000", "0"]
+
+
+def test_a_page_asks_for_nothing_and_a_wide_table_scrolls_by_itself() -> None:
+    hostile = '<img src="http://a.example/x.png">'
+    parts = [html.table([[hostile, "1"]], ["", "n"]), html.folded(hostile, [(hostile, hostile)])]
+    page = html.page(hostile, hostile, [html.section("One", *parts), histogram([0, 1, 2], [3, 4], 1.0, hostile)])
+    assert "<img" not in page and not re.search(r"<(?:script|link|iframe|object)|@import|url\(", page)
+    assert not re.search(r"<[^>]*(?:src|href)=", page)
+    assert '<div class="wide"><table>' in page and "default-src 'none'" in page

@@ -167,3 +167,37 @@ def test_originals_come_back_with_the_key_and_only_with_it(
     )
     with pytest.raises(DataError, match="does not open"):
         answer(stranger, QUIET, reveal="x")
+
+
+def test_a_file_without_its_row_is_told_the_id(finished: tuple[CleanConfig, dict[str, Any]], tmp_path: Path) -> None:
+    (tmp_path / "texts" / "inner").mkdir(parents=True)
+    (tmp_path / "texts" / "inner" / "a.txt").write_text(prose(1))
+    config = config_of(tmp_path / "texts", tmp_path / "out")
+    answer(config, QUIET)
+    for asked in ("a.txt", "inner/a.txt"):
+        with pytest.raises(DataError) as raised:
+            answer(config, QUIET, why=asked)
+        assert raised.value.hint == "did you mean inner/a.txt#1?"
+    with pytest.raises(DataError) as raised:
+        answer(config, QUIET, why="b.txt")
+    assert "such as inner/a.txt#1" in str(raised.value.hint)
+
+
+def test_two_questions_at_once_are_refused(finished: tuple[CleanConfig, dict[str, Any]]) -> None:
+    config, _ = finished
+    with pytest.raises(UsageError, match="--why and --sweep"):
+        answer(config, QUIET, why="row-1", sweep=["gopher_quality.min_words=1"])
+    with pytest.raises(UsageError, match="--shard and --merge"):
+        answer(config, QUIET, shard="1/2", merge=True)
+
+
+def test_a_story_says_added_or_same_length(finished: tuple[CleanConfig, dict[str, Any]]) -> None:
+    from llmforge.cleaning.story import as_lines
+
+    config, _ = finished
+    told = answer(config, QUIET, why="row-13")
+    told["measured"]["removed"] = {"one": 0, "two": -2, "three": 1200}  # type: ignore[index]
+    text = "\n".join(as_lines(told))
+    assert "one: changed, its length is the same" in text
+    assert "two: 2 characters added" in text and "three: 1,200 characters removed" in text
+    assert "10,000,000" in text or "100,000" in text, "limits without powers of ten"

@@ -18,7 +18,7 @@ from llmforge.cleaning.rules.gutenberg import Gutenberg
 from llmforge.cleaning.rules.threshold import Bounds, Direction, Judge
 from llmforge.cleaning.rules.web_boilerplate import WebBoilerplate
 from llmforge.cleaning.signals.measure import CHARACTERS, Meter, Signals
-from llmforge.cleaning.verdict import KEEP, Drop, Rewrite, Verdict
+from llmforge.cleaning.verdict import Drop
 
 RuleSet = Annotated[
     GopherQuality | GopherRepetition | FineWeb | C4 | Dclm | Code | Gutenberg | WebBoilerplate,
@@ -47,9 +47,7 @@ def signal_of(rule_name: str, threshold_key: str, rules: Sequence[RuleSet] = ())
 
 
 class Rules:
-    """The rule sets of a config, looked up once: `edit`, then `measure`, then `judge_all`; or all of it by a call."""
-
-    name = "rules"
+    """The rule sets of a config, looked up once: `edit`, then `measure`, then `judge_all`."""
 
     def __init__(self, rules: Sequence[RuleSet]) -> None:
         self._edits = [rule.edit for rule in rules if isinstance(rule, C4 | Dclm | Gutenberg | WebBoilerplate)]
@@ -83,10 +81,3 @@ class Rules:
         if self._edits and not signals[CHARACTERS]:
             return [Drop("empty", "", "its edits left no text")]
         return list(self._bounds.drops(signals))
-
-    def __call__(self, text: str) -> Verdict:
-        """Drop for the first threshold not met, else Rewrite where an edit removed something, else Keep."""
-        edited = self.edit(text)
-        for drop in self.judge_all(self.measure(edited.text, text)):
-            return drop
-        return KEEP if edited.text is text else Rewrite(edited.text)
