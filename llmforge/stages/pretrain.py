@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from llmforge.model.transformer import Transformer
     from llmforge.runtime.run_folder import RunFolder
     from llmforge.stages.pretrain_data import PretrainData
+    from llmforge.tokens.folder import TokenFolder
     from llmforge.training.assemble import Bench
     from llmforge.training.loop_parts import TrainResult
     from llmforge.training.recipe import Completed
@@ -121,6 +122,17 @@ def completed(config: PretrainConfig, shape: ModelConfig, epoch: Callable[[], in
 
     size = Size(shape.hidden_size, shape.matmul_parameters, config.data.seq_len)
     return complete(config.train, config.optimizer, size, epoch)
+
+
+def batch_rows(config: PretrainConfig, folders: Sequence[TokenFolder]) -> int:
+    """Rows of one step over the sources' folders, also where the batch is left to `auto`."""
+    from llmforge.stages.pretrain_data import train_splits
+
+    train = config.train
+    if train.global_batch_tokens == "auto":
+        shape = model_config(config, folders[0].vocab_size)
+        train = completed(config, shape, lambda: sum(split.num_tokens for split in train_splits(config, folders))).train
+    return train.batch_rows(config.data.seq_len)
 
 
 def _train(

@@ -130,17 +130,6 @@ def train_splits(config: PretrainConfig, folders: Sequence[TokenFolder]) -> tupl
     return tuple(train_split(*pair) for pair in zip(folders, config.data.sources, strict=False))
 
 
-def batch_rows(config: PretrainConfig, folders: Sequence[TokenFolder]) -> int:
-    """Rows of one step, also where the batch is left to `auto`."""
-    from llmforge.stages.pretrain import completed, model_config
-
-    train = config.train
-    if train.global_batch_tokens == "auto":
-        shape = model_config(config, folders[0].vocab_size)
-        train = completed(config, shape, lambda: sum(s.num_tokens for s in train_splits(config, folders))).train
-    return train.batch_rows(config.data.seq_len)
-
-
 def run_sources(config: PretrainConfig, splits: Sequence[TokenSplit]) -> list[RunSource]:
     """The config's sources with their opened splits."""
     from llmforge.tokens.run_rows import RunSource

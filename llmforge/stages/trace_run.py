@@ -41,7 +41,8 @@ def open_run(given: Path) -> TracedRun:
         DataError: a tokens folder is not there; the line names it.
         DamagedError: it was made anew since, or is damaged.
     """
-    from llmforge.stages.pretrain_data import batch_rows, mixing, run_sources, train_splits
+    from llmforge.stages.pretrain import batch_rows
+    from llmforge.stages.pretrain_data import mixing, run_sources, train_splits
     from llmforge.tokens.run_rows import RunRows
 
     path, facts = _find(given)
