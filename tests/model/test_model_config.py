@@ -84,10 +84,27 @@ def test_settings_complete_themselves() -> None:
     assert (resized.hidden_size, resized.num_attention_heads, resized.head_dim) == (128, 2, 64)
 
 
+@pytest.mark.parametrize(("depth", "preset"), [(4, "quickstart"), (6, "laptop"), (12, "124m")])
+def test_a_depth_is_one_number_for_what_presets_say(depth: int, preset: str) -> None:
+    found = ModelSettings(depth=depth).resolve(500, 64)
+    assert found == ModelSettings.model_validate({"preset": preset}).resolve(500, 64)
+
+
+def test_wide_models_have_wide_heads_and_keys_beside_a_depth_win() -> None:
+    wide = ModelSettings(depth=16).resolve(500, 64)
+    assert (wide.hidden_size, wide.num_attention_heads, wide.head_dim, wide.intermediate_size) == (1024, 8, 128, 2752)
+    odd = ModelSettings(depth=17).resolve(500, 64)
+    assert (odd.hidden_size, odd.num_attention_heads, odd.head_dim) == (1088, 17, 64)
+    own = ModelSettings(depth=4, hidden_size=128, num_key_value_heads=1).resolve(500, 64)
+    assert (own.num_hidden_layers, own.hidden_size, own.num_attention_heads, own.num_key_value_heads) == (4, 128, 2, 1)
+
+
 @pytest.mark.parametrize(
     ("keys", "text"),
     [
-        ({}, "give a preset, or hidden_size and num_hidden_layers"),
+        ({}, "give a preset or a depth, or hidden_size and num_hidden_layers"),
+        ({"preset": "tiny", "depth": 4}, "give preset or depth, not both"),
+        ({"depth": 0}, "depth"),
         ({"preset": "huge"}, "Input should be"),
         ({"preset": "tiny", "hidden_sise": 3}, "hidden_sise"),
         ({"preset": "tiny", "num_key_value_heads": 3}, "must be a multiple of num_key_value_heads"),
