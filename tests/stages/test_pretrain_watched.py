@@ -14,7 +14,7 @@ from llmforge.errors import MachineError
 from llmforge.stages.closing import closing_lines
 from llmforge.stages.pretrain import PretrainConfig
 
-STEPS = 120
+STEPS = 160
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def by_heart(tokens: Path, output: Path, **changes: Any) -> dict[str, Any]:
     """Random words have nothing to learn but their order in the few documents: what follows is memorising."""
-    limits = {"max_steps": STEPS, "eval_every": 15, "log_every": 15, "micro_batch_size": 8}
+    limits = {"max_steps": STEPS, "eval_every": 20, "log_every": 20, "micro_batch_size": 16}
     found = config(tokens, output, limits | changes)
     found["optimizer"] = {"name": "adamw", "lr": 1e-2, "weight_decay": 0.0}
     found["scheduler"] = {"name": "constant"}
