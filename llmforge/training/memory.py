@@ -67,7 +67,8 @@ class RowsAtOnce:
         self._runs += 1
         found = attempt(lambda: work(self.rows, False), self._device)
         if isinstance(found, Shortage):
-            raise MachineError(self._lack(self.rows, found.asked_bytes or 0), hint=self._hint)
+            rows = largest_part(batch_rows, self._world.size, self.rows)
+            raise MachineError(self._lack(rows, found.asked_bytes or 0), hint=self._hint)
         return found
 
     def _settle(self, work: Callable[[], T], batch_rows: int) -> T:
