@@ -31,9 +31,7 @@ class Gate:
         monkeypatch.setattr(state_writer, "save_state", held)
 
 
-def test_what_changes_while_it_is_written_does_not_get_into_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_changes_while_it_is_written_does_not_get_into_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(monkeypatch)
     weight, generator, recent = torch.arange(1000.0), torch.get_rng_state(), [1.0, 2.0]
     with StateWriter(tmp_path, lambda: 1 << 40) as writer:
