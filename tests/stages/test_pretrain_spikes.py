@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import random
@@ -15,8 +17,10 @@ from typing import Any
 import pytest
 
 from llmforge.corpus.document import Document
+from llmforge.runtime.console import Console
 from llmforge.runtime.files import digest_file
 from llmforge.runtime.manifest import write_manifest
+from llmforge.stages.pretrain import PretrainConfig, run
 from llmforge.stages.trace import trace_document, trace_step
 from llmforge.stages.trace_run import open_run
 from llmforge.tokenizer.settings import TokenizerSettings
@@ -91,6 +95,11 @@ def done(path: Path, *flags: str, **how: Any) -> tuple[int, str, str]:
     return child.returncode, out, errors
 
 
+def here(path: Path) -> dict[str, object]:
+    """The same in this process."""
+    return run(PretrainConfig.model_validate(json.loads(path.read_text())), Console(quiet=True, json=True))
+
+
 def metrics(output: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in row.items() if key not in TIMED} for row in rows]
@@ -98,10 +107,10 @@ def metrics(output: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    output = tmp_path_factory.mktemp("undisturbed") / "run"
-    code, _, errors = done(config(tokens, output))
-    assert code == 0, errors
-    return output, errors
+    output, errors = tmp_path_factory.mktemp("undisturbed") / "run", io.StringIO()
+    with contextlib.redirect_stderr(errors):
+        here(config(tokens, output))
+    return output, errors.getvalue()
 
 
 def test_exactly_the_poisoned_documents_are_left_out(undisturbed: tuple[Path, str]) -> None:
@@ -136,15 +145,13 @@ def test_trace_knows_what_was_left_out(undisturbed: tuple[Path, str]) -> None:
         assert found["fate"] != "not_reached" or identity not in gone
 
 
-def test_killed_twice_the_same_bits_come_out(undisturbed: tuple[Path, str], tokens: Path, tmp_path: Path) -> None:
+def test_killed_the_same_bits_come_out(undisturbed: tuple[Path, str], tokens: Path, tmp_path: Path) -> None:
     path = config(tokens, tmp_path / "run")
-    for step in (45, 65):
-        child = start(path)
-        wait_for_step(tmp_path / "run", step, child)
-        child.send_signal(signal.SIGKILL)
-        child.communicate()
-    code, _, errors = done(path)
-    assert code == 0, errors
+    child = start(path)
+    wait_for_step(tmp_path / "run", 65, child)
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    here(path)
     assert metrics(tmp_path / "run") == metrics(undisturbed[0])
     model = Path("model/model.safetensors")
     assert digest_file(tmp_path / "run" / model) == digest_file(undisturbed[0] / model)
@@ -190,6 +197,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_nan_on_one_of_two_ranks(tokens: Path, tmp_path: Path) -> None:
     """The second process makes one NaN: both go back, its data is left out, and the steps are those without it."""
     script = tmp_path / "nan_rank.py"
