@@ -11,6 +11,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 from llmforge.errors import StopRequested
@@ -77,6 +79,23 @@ class StopSignals:
         """Raises StopRequested (75) when a signal came."""
         if self.requested:
             raise StopRequested(f"stopped by {self.signal_name}", hint="the same command goes on")
+
+
+@contextmanager
+def sheltered() -> Iterator[None]:
+    """For the time of a `with` the programs that this thread starts do not get the stop signals; this process does.
+
+    A compiler that dies of a signal to the whole group would fail the step that is to be saved. A program inherits the
+    signals that the starting thread holds back; another thread takes them for the process meanwhile.
+    """
+    through = threading.Event()
+    threading.Thread(target=through.wait, name="llmforge-signals", daemon=True).start()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        through.set()
 
 
 def _say(text: str) -> None:

@@ -21,6 +21,7 @@ from torch.distributed.tensor import DTensor
 
 from llmforge.errors import MachineError, UsageError
 from llmforge.runtime.distributed import World
+from llmforge.runtime.stop import sheltered
 from llmforge.tokens.batch import Batch
 from llmforge.training.optimizer import whole
 from llmforge.training.settings import ParallelSettings
@@ -99,11 +100,15 @@ class Parallel:
 
     @contextmanager
     def synchronized(self, last: bool) -> Iterator[None]:
-        """Around forward and backward of a micro-batch: gradients travel between processes only at the last."""
+        """Around forward and backward of a micro-batch: gradients travel between processes only at the last.
+
+        Whatever compiles for a new shape meanwhile is kept from signals to the whole group of processes.
+        """
         if self.strategy == "fsdp2":
             cast(Any, self.objective).set_requires_gradient_sync(last)
         waits = self.strategy == "ddp" and not last
-        with cast(Any, self._module).no_sync() if waits else nullcontext():
+        compiled = getattr(self.objective, "_compiled_call_impl", None) is not None
+        with sheltered() if compiled else nullcontext(), cast(Any, self._module).no_sync() if waits else nullcontext():
             yield
         if last and self._tensor_mesh is not None:
             sum_over(self._tensor_mesh, self._partial)

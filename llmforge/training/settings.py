@@ -30,9 +30,9 @@ class EarlyStopping(Config):
 class Spikes(Config):
     """Goes back to a saved state when a loss is not finite or leaps up, and leaves out the data that did it."""
 
-    # a loss this many robust standard deviations above the median of the window is a spike
+    # a loss that leaps up by this many robust standard deviations is a spike
     threshold: Annotated[float, Field(gt=0, le=1e6)] = 12.0
-    # steps before that a loss is compared with; it is judged from then on
+    # steps before whose leaps make the spread; losses are judged when there are so many
     window: Annotated[int, Field(ge=8, le=2**16)] = 64
     # steps whose data is left out, the guilty one last; twice as many where it spikes again at once
     skip_steps: Annotated[int, Field(gt=0, le=2**10)] = 1

@@ -1,8 +1,9 @@
 """Losses that no run recovers from for free: found step by step, and their data left out when the run has gone back.
 
-A step is guilty when its loss or gradient is not finite, or when its loss lies far above those of the steps before it:
-(loss - median) / spread, with the spread the median absolute deviation over a window times 1.4826, a normal
-distribution's standard deviation (https://doi.org/10.1016/j.jesp.2013.03.013), which no outlier in the window moves.
+A step is guilty when its loss or gradient is not finite, or when its loss leaps far above those of the steps before it.
+The leap is the loss above the median of the last few; it is judged by the leaps of a window: (leap - median) / spread,
+with the spread the median absolute deviation times 1.4826, a normal distribution's standard deviation
+(https://doi.org/10.1016/j.jesp.2013.03.013). No outlier in the window moves it, nor does a loss that falls all along.
 Going back and leaving the data out is the way of PaLM (https://arxiv.org/abs/2204.02311, section 5.1).
 
 The trainer goes back to a saved state and takes the same steps again, up to the guilty one, where the data after it
@@ -25,16 +26,18 @@ from llmforge.training.settings import Spikes
 _NORMAL = 1.4826
 # A spread below this share of the median is taken for as much: losses that hardly differ make no spike of a ripple.
 _LEAST_SPREAD = 0.005
+# losses whose median a loss is compared with
+_NEAR = 4
 _NAMED = 12  # documents in a line for people
 
 
 @dataclass(frozen=True)
 class Found:
-    """A guilty step (from 0) with its loss a token (None: not finite), the window's median, and how far off it is."""
+    """A guilty step (from 0) with its loss a token (None: not finite), the one to expect, and how far off it is."""
 
     index: int
     loss: float | None = None
-    median: float | None = None
+    expected: float | None = None
     deviations: float | None = None
 
     @property
@@ -44,7 +47,7 @@ class Found:
             return f"step {self.index + 1}: the loss or the gradient is not finite"
         return (
             f"step {self.index + 1}: the loss is {self.loss:.3f}, {self.deviations:.1f} robust standard deviations "
-            f"above the median {self.median:.3f} of the steps before"
+            f"above the {self.expected:.3f} that the steps before let expect"
         )
 
 
@@ -57,7 +60,7 @@ class Skip:
     data: tuple[int, ...]
     reason: str  # loss | not_finite
     loss: float | None
-    median: float | None
+    expected: float | None
     deviations: float | None
     documents: tuple[str, ...]
 
@@ -91,7 +94,8 @@ class SpikeWatch:
     def __init__(self, settings: Spikes | None) -> None:
         self.settings = settings
         self.skips: list[Skip] = []
-        self._recent: deque[float] = deque(maxlen=settings.window if settings is not None else 1)
+        self._near: deque[float] = deque(maxlen=_NEAR)
+        self._leaps: deque[float] = deque(maxlen=settings.window if settings is not None else 1)
 
     @property
     def left_out(self) -> list[int]:
@@ -121,13 +125,16 @@ class SpikeWatch:
             if not finite:
                 return Found(index)
             loss = total / max(1, trained)
-            if len(self._recent) == self.settings.window:
-                median = statistics.median(self._recent)
-                spread = _NORMAL * statistics.median(abs(value - median) for value in self._recent)
-                deviations = (loss - median) / max(spread, _LEAST_SPREAD * abs(median), 1e-12)
-                if deviations > self.settings.threshold:
-                    return Found(index, loss, median, round(deviations, 2))
-            self._recent.append(loss)
+            level = statistics.median(self._near) if len(self._near) == _NEAR else None
+            if level is not None:
+                if len(self._leaps) == self.settings.window:
+                    usual = statistics.median(self._leaps)
+                    spread = _NORMAL * statistics.median(abs(leap - usual) for leap in self._leaps)
+                    deviations = (loss - level - usual) / max(spread, _LEAST_SPREAD * abs(level), 1e-12)
+                    if deviations > self.settings.threshold:
+                        return Found(index, loss, level + usual, round(deviations, 2))
+                self._leaps.append(loss - level)
+            self._near.append(loss)
         return None
 
     def first_left_out(self, found: Found) -> int:
@@ -156,7 +163,7 @@ class SpikeWatch:
         data = tuple(self.data_step(step) for step in range(at, found.index + 1))
         names = tuple(dict.fromkeys(name for step in data for name in (documents(step) if documents else ())))
         reason = "not_finite" if found.loss is None else "loss"
-        skip = Skip(found.index + 1, at, data, reason, found.loss, found.median, found.deviations, names)
+        skip = Skip(found.index + 1, at, data, reason, found.loss, found.expected, found.deviations, names)
         if len(self.skips) >= self.settings.max_rewinds:
             raise DataError(
                 f"{found.text}, after going back {len(self.skips)} times already; its documents: {shortened(names)}",
@@ -168,13 +175,14 @@ class SpikeWatch:
 
     def saved(self) -> dict[str, object]:
         """As JSON values, for a saved state."""
-        return {"recent": list(self._recent), "skips": [skip.as_json() for skip in self.skips]}
+        return {"near": list(self._near), "leaps": list(self._leaps), "skips": [skip.as_json() for skip in self.skips]}
 
     def restore(self, saved: Mapping[str, Any] | None, keep: bool = False) -> None:
         """Takes up what `saved` gave; `keep` leaves the skips as they are now, when a run goes back in its course."""
-        body = saved or {"recent": [], "skips": []}
-        self._recent.clear()
-        self._recent.extend(float(loss) for loss in body["recent"])
+        body = saved or {"near": [], "leaps": [], "skips": []}
+        for kept, values in ((self._near, body["near"]), (self._leaps, body["leaps"])):
+            kept.clear()
+            kept.extend(float(value) for value in values)
         if not keep:
             self.skips = [Skip.of_json(entry) for entry in body["skips"]]
 

@@ -39,30 +39,32 @@ def rows(losses: list[float]) -> list[tuple[float, float, bool, int]]:
 
 
 def test_a_spike_is_measured_in_robust_deviations() -> None:
-    """Against the same figure by numpy, and at both sides of the threshold."""
-    steady = np.random.default_rng(0).normal(3.0, 0.1, 64)
-    spread = 1.4826 * np.median(np.abs(steady - np.median(steady)))
-    for deviations, expected in ((11.9, False), (12.1, True)):
+    """Against the same figure by numpy, at both sides of the threshold, on losses that fall."""
+    losses = np.random.default_rng(0).normal(0.0, 0.1, 68) + np.linspace(9.0, 3.0, 68)
+    leaps = np.array([losses[n] - np.median(losses[n - 4 : n]) for n in range(4, 68)])
+    spread = 1.4826 * np.median(np.abs(leaps - np.median(leaps)))
+    expected = float(np.median(losses[-4:]) + np.median(leaps))
+    for deviations, guilty in ((11.9, False), (12.1, True)):
         watch = SpikeWatch(Spikes())
-        assert watch.look(rows(steady.tolist()), 64) is None
-        found = watch.look(rows([float(np.median(steady) + deviations * spread)]), 65)
-        assert (found is not None) == expected
+        assert watch.look(rows(losses.tolist()), 68) is None
+        found = watch.look(rows([expected + deviations * float(spread)]), 69)
+        assert (found is not None) == guilty
         if found is not None:
-            assert found.index == 64 and found.deviations == pytest.approx(12.1, abs=0.01)
-            assert "step 65" in found.text and "12.1 robust" in found.text
+            assert found.index == 68 and found.deviations == pytest.approx(12.1, abs=0.01)
+            assert found.expected == pytest.approx(expected) and "step 69" in found.text
 
 
 def test_before_the_window_is_full_and_below_the_median_nothing_is_a_spike() -> None:
     watch = SpikeWatch(Spikes())
-    assert watch.look(rows([3.0 + 0.01 * n for n in range(63)] + [9.0]), 64) is None
-    assert watch.look(rows([0.1]), 65) is None
-    assert watch.look(rows([float("nan")]), 66) == Found(65)
+    assert watch.look(rows([3.0 + 0.01 * (n % 7) for n in range(67)] + [9.0]), 68) is None
+    assert watch.look(rows([0.1]), 69) is None
+    assert watch.look(rows([float("nan")]), 70) == Found(69)
 
 
 def test_losses_that_hardly_differ_make_no_spike_of_a_ripple() -> None:
     watch = SpikeWatch(Spikes())
-    assert watch.look(rows([2.0] * 64 + [2.05]), 65) is None
-    assert watch.look(rows([2.2]), 66) is not None
+    assert watch.look(rows([2.0] * 68 + [2.05]), 69) is None
+    assert watch.look(rows([2.2]), 70) is not None
 
 
 def test_the_window_doubles_where_it_spikes_again_at_once() -> None:
