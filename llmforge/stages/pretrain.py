@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -140,12 +141,13 @@ def _train(
     model = _build(config, shape, start.dtype)
     trained = Trained(CausalLMObjective(model), parameter_roles(model), shape.flops_per_token(seq_len))
     validation = make_validation(config, data, bench)
-    observers = make_observers(config, data, model, folder, start.saved.step if start.saved else 0)
+    build = partial(_build, config, shape, start.dtype)
+    observers = make_observers(config, data, model, folder, start.saved.step if start.saved else 0, build)
     trainer = make_trainer(job, bench, start, trained, validation, observers)
     with folder.phase("train"):
         outcome = trainer.train(start.saved)
     served = {entry.source: entry.as_json() for entry in batches.rows.served(outcome.steps)}
-    return gathered(model, lambda: _build(config, shape, start.dtype)), outcome, served
+    return gathered(model, build), outcome, served
 
 
 def _build(config: PretrainConfig, shape: ModelConfig, dtype: Any) -> Transformer:

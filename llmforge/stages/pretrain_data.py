@@ -230,19 +230,32 @@ def make_validation(config: PretrainConfig, data: PretrainData, bench: Bench) ->
 
 
 def make_observers(
-    config: PretrainConfig, data: PretrainData, model: Transformer, folder: RunFolder, step: int
+    config: PretrainConfig,
+    data: PretrainData,
+    model: Transformer,
+    folder: RunFolder,
+    step: int,
+    build: Callable[[], Transformer],
 ) -> Sequence[Callable[[StepInfo], None]]:
-    """The observer that writes samples.jsonl, where samples are asked for; lines of steps after `step` are removed."""
+    """The observer that writes samples.jsonl, where samples are asked for; lines of steps after `step` are removed.
+
+    `build` makes an empty model, for one that processes hold shares of: those are put together first.
+    """
+    from llmforge.training.parallel import gathered
+
     every = config.train.sample_every
     path = folder.path / SAMPLES
     if not folder.passive and path.exists():
         _cut(path, step)
-    if every is None or folder.passive or config.parallel.strategy == "fsdp2":
+    if every is None:
         return ()
 
     def sample(info: StepInfo) -> None:
-        if info.step % every == 0 or info.last:
-            lines = [json.dumps({"step": info.step, **row}, ensure_ascii=False) for row in _samples(data, model)]
+        if info.step % every and not info.last:
+            return
+        whole = gathered(model, build)  # every process takes part
+        if not folder.passive:
+            lines = [json.dumps({"step": info.step, **row}, ensure_ascii=False) for row in _samples(data, whole)]
             with path.open("a", encoding="utf-8") as stream:
                 stream.write("".join(line + "\n" for line in lines))
 
