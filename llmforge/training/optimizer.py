@@ -78,14 +78,14 @@ class Optimizer:
             parameter.grad = None
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
-        """All tensors by name and kind, whole on every process, and the counts."""
+        """All tensors by name and kind (where processes share the model: this one's shares), and the counts."""
         tensors: dict[str, Tensor] = {}
         if self.muon is not None:
-            tensors |= {f"{name}.momentum": whole(value) for name, value in self.muon.moments.items()}
+            tensors |= {f"{name}.momentum": value for name, value in self.muon.moments.items()}
             tensors |= {f"{name}.variance": value for name, value in self.muon.variances.items()}
         for name, parameter in self.parameters.items():
             for kind, value in (self.adam.state.get(parameter, {}) if self.adam is not None else {}).items():
-                tensors[f"{name}.{kind}"] = whole(value)
+                tensors[f"{name}.{kind}"] = value
         return tensors, {"updates": self.muon.updates if self.muon is not None else 0}
 
     def load(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
