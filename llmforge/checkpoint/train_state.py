@@ -1,8 +1,7 @@
 """All that a run needs to go on, in a folder that is whole or not there: `step-N/` with a manifest, renamed into place.
 
     checkpoints/latest            the name of the newest, for people and scripts
-    checkpoints/step-200/         state.safetensors (tensors), state.json (everything else), manifest.json (SHA-256);
-                                  shard-*.safetensors, one a process, in place of the first where they share the model
+    checkpoints/step-200/         state.safetensors (tensors), state.json (everything else), manifest.json (SHA-256)
 
 A save writes a hidden folder beside, flushes it, renames it, then points `latest` at it, then removes what retention
 does not keep. A kill at any moment leaves every earlier state as it was. Loading verifies the digests, since a flipped
@@ -14,7 +13,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +22,6 @@ from llmforge.runtime.manifest import read_manifest, write_manifest
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from llmforge.runtime.distributed import World
 
 KIND = "state"
 TENSORS = "state.safetensors"
@@ -59,56 +55,17 @@ def save_state(
     try:
         with disk_errors(temp):
             save_file(_separate(stored), temp / TENSORS)
-        _publish(temp, final, step, plain, keep_last)
+            (temp / META).write_text(json.dumps(plain), encoding="utf-8")
+        write_manifest(temp, KIND, config={}, facts={"step": step})
+        publish_folder(temp, final)
     except SafetensorError as error:
         needed = sum(value.numel() * value.element_size() for value in stored.values())
         raise MachineError(f"cannot write a state of {needed:,} bytes: {error}", final, "free space") from error
     finally:
         shutil.rmtree(temp, ignore_errors=True)
+    write_atomic(folder / LATEST, final.name + "\n")
+    _retain(folder, step, max(keep_last, KEEP_MIN))
     return final
-
-
-def save_shared_state(
-    folder: Path,
-    step: int,
-    tensors: Mapping[str, Tensor],
-    meta: dict[str, object],
-    world: World,
-    keep_last: int = KEEP_MIN,
-) -> None:
-    """As `save_state`, for tensors that processes hold shares of: each writes its own, the first does the rest.
-
-    Every process must call it, and all of them see `folder`. `meta` is the first one's.
-
-    Raises:
-        MachineError: a disk is full or fails; what was there is untouched.
-    """
-    from torch.distributed.tensor import DTensor
-
-    from llmforge.checkpoint.sharded_state import write_shards
-
-    final = folder / f"step-{step}"
-    temp = Path(str(world.agree(str(temporary_sibling(final)) if world.first else None)))
-    # Of what every process has whole, and of the generators, the first one's is kept.
-    stored = {name: value for name, value in tensors.items() if world.first or isinstance(value, DTensor)}
-    plain = _extract(meta, "meta", stored) if world.first else None
-    try:
-        write_shards(temp, stored)
-        if world.first:
-            _publish(temp, final, step, plain, keep_last)
-    finally:
-        if world.first:
-            shutil.rmtree(temp, ignore_errors=True)
-
-
-def _publish(temp: Path, final: Path, step: int, plain: object, keep_last: int) -> None:
-    """Makes of a folder with all tensors a state in its place, and removes those that are no longer kept."""
-    with disk_errors(temp):
-        (temp / META).write_text(json.dumps(plain), encoding="utf-8")
-    write_manifest(temp, KIND, config={}, facts={"step": step})
-    publish_folder(temp, final)
-    write_atomic(final.parent / LATEST, final.name + "\n")
-    _retain(final.parent, step, max(keep_last, KEEP_MIN))
 
 
 def latest_state(folder: Path) -> tuple[Path | None, list[str]]:
@@ -139,10 +96,8 @@ def latest_state(folder: Path) -> tuple[Path | None, list[str]]:
     return None, notes
 
 
-def load_state(path: Path) -> tuple[Mapping[str, Tensor], dict[str, object]]:
+def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
     """The tensors and the meta that `save_state` was given, their digests verified.
-
-    Of a state that processes wrote in shares, each tensor is put together when it is asked for.
 
     Raises:
         DataError: the folder holds no state.
@@ -151,14 +106,6 @@ def load_state(path: Path) -> tuple[Mapping[str, Tensor], dict[str, object]]:
     from safetensors.torch import load_file
 
     read_manifest(path, KIND, verify="digests")
-    stored: Mapping[str, Tensor]
-    if not (path / TENSORS).exists():
-        from llmforge.checkpoint.sharded_state import Shards
-
-        stored = Shards(path)
-        meta = _restore(json.loads((path / META).read_text(encoding="utf-8")), stored)
-        assert isinstance(meta, dict)
-        return stored, meta
     # Copies, since safetensors hands out views of the file, which retention may remove.
     stored = {name: value.clone() for name, value in load_file(path / TENSORS).items()}
     meta = _restore(json.loads((path / META).read_text(encoding="utf-8")), stored)
@@ -215,7 +162,7 @@ def _extract(value: object, path: str, stored: dict[str, Tensor]) -> object:
     return value
 
 
-def _restore(value: object, stored: Mapping[str, Tensor]) -> object:
+def _restore(value: object, stored: dict[str, Tensor]) -> object:
     if isinstance(value, dict):
         if _MARK in value:
             tensor = stored[value[_MARK]]

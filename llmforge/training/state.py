@@ -8,21 +8,20 @@ join it in `capture` and leave it in `restore`.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
-from llmforge.checkpoint.train_state import latest_state, load_state, save_shared_state, save_state
+from llmforge.checkpoint.train_state import latest_state, load_state
 from llmforge.errors import DamagedError, DataError, UsageError
 from llmforge.runtime.distributed import World
 from llmforge.runtime.seeding import capture_rng, restore_rng
 from llmforge.training.horizon import Horizon
-from llmforge.training.optimizer import Optimizer, like, trainable
+from llmforge.training.optimizer import Optimizer, like, to_save, trainable
 
 FORMAT = 1
 CHECKPOINTS = "checkpoints"
@@ -66,7 +65,7 @@ class Saved:
     """A loaded state: the step's folder, its tensors, and everything else."""
 
     path: Path
-    tensors: Mapping[str, Tensor]
+    tensors: dict[str, Tensor]
     meta: dict[str, Any]
 
     @property
@@ -84,8 +83,8 @@ class Saved:
 def capture(
     model: nn.Module, optimizer: Optimizer, horizon: Horizon, progress: Progress, best: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors (where processes share the model: this one's shares) and JSON values of the whole state."""
-    tensors = {f"model.{name}": value.detach() for name, value in trainable(model).items()}
+    """Tensors and JSON values of the whole state, in the first process; every process must call it."""
+    tensors = {f"model.{name}": to_save(value.detach()) for name, value in trainable(model).items()}
     moments, counts = optimizer.state()
     tensors |= {f"optimizer.{name}": value for name, value in moments.items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
@@ -120,42 +119,15 @@ def restore(
     optimizer.load(parts["optimizer"], saved.meta["optimizer"])
     horizon.restore(saved.meta["horizon"])
     restore_rng(saved.meta["rng"])
-    return Progress(**saved.meta["progress"]), dict(parts["best"])
+    return Progress(**saved.meta["progress"]), parts["best"]
 
 
-class _Part(Mapping[str, Tensor]):
-    """The tensors whose names begin with a word, without it; read when they are asked for."""
-
-    def __init__(self, tensors: Mapping[str, Tensor], word: str) -> None:
-        self._tensors = tensors
-        self._names = {name.removeprefix(f"{word}."): name for name in tensors if name.startswith(f"{word}.")}
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._tensors[self._names[name]]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
-def _parts(tensors: Mapping[str, Tensor]) -> dict[str, _Part]:
-    return {word: _Part(tensors, word) for word in ("model", "optimizer", "best")}
-
-
-def write_state(
-    folder: Path, step: int, tensors: Mapping[str, Tensor], meta: dict[str, Any], keep_last: int, world: World
-) -> None:
-    """Saves what `capture` gave below `folder`: the first process, or all of them where they share the model."""
-    if any(isinstance(value, DTensor) for value in tensors.values()):
-        save_shared_state(folder, step, tensors, meta, world, keep_last)
-    elif world.first:
-        save_state(folder, step, dict(tensors), meta, keep_last)
-    world.wait()
+def _parts(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "best": {}}
+    for key, value in tensors.items():
+        part, name = key.split(".", 1)
+        parts[part][name] = value
+    return parts
 
 
 def find_state(

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from llmforge.checkpoint.train_state import save_state
 from llmforge.errors import StopRequested
 from llmforge.runtime.console import Bar, duration
 from llmforge.runtime.device import peak_memory_bytes, synchronize
@@ -28,7 +29,7 @@ from llmforge.training.loop_parts import Loop, StepInfo, TrainResult, Validation
 from llmforge.training.metrics import Clock, Window, mfu
 from llmforge.training.optimizer import Optimizer, trainable, whole
 from llmforge.training.parallel import Parallel
-from llmforge.training.state import CHECKPOINTS, Progress, Saved, capture, restore, write_state
+from llmforge.training.state import CHECKPOINTS, Progress, Saved, capture, restore
 from llmforge.training.tensor_parallel import by_mesh, total_norm
 from llmforge.training.validation import untrained
 
@@ -217,8 +218,10 @@ class Trainer:
             meta |= {"window": self._window.saved(), "metrics_position": self.run.metrics_position()}
             meta |= {"reserve": self._reserve, "config": self.config.config, "data": self.config.data}
             meta["choices"] = self.config.choices
-            keep, folder = self.config.train.keep_last, self.run.path / CHECKPOINTS
-            write_state(folder, self.progress.step, tensors, meta, keep, self.config.world)
+            if self.config.world.first:
+                folder = self.run.path / CHECKPOINTS
+                save_state(folder, self.progress.step, tensors, meta, self.config.train.keep_last)
+            self.config.world.wait()
 
     def _ends_best(self) -> bool:
         """Whether a run that used all of its budget ends with weights that beat the best ones kept on the way."""
