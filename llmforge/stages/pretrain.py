@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -108,8 +109,9 @@ def _train(
     from llmforge.model.init import parameter_roles
     from llmforge.runtime.seeding import seed_everything
     from llmforge.stages.lighten import lighten
-    from llmforge.stages.pretrain_data import make_observers, make_validation
+    from llmforge.stages.pretrain_data import make_validation
     from llmforge.stages.pretrain_recipe import completed
+    from llmforge.stages.pretrain_samples import make_observers
     from llmforge.training.assemble import Job, Recipe, Trained, find_start, make_horizon, make_trainer
     from llmforge.training.objective import CausalLMObjective
     from llmforge.training.parallel import gathered
@@ -137,15 +139,16 @@ def _train(
     lighten(model, config.precision, config.parallel, bench)
     trained = Trained(CausalLMObjective(model), parameter_roles(model), shape.flops_per_token(seq_len))
     validation = make_validation(config, data, bench)
+    build = partial(_build, config, shape, start.dtype)
     done = start.saved.step if start.saved else 0
-    observers = make_observers(config, data, model, folder, done)
+    observers = make_observers(config, data, model, folder, done, build)
     with tracking(config.tracking, folder, done), traced(config.train.profile_steps, folder, done) as tracers:
         trainer = make_trainer(job, bench, start, trained, validation, [*observers, *tracers])
         with folder.phase("train"):
             outcome = trainer.train(start.saved)
     rows_served = batches.rows.served(outcome.steps + len(outcome.left_out), outcome.left_out)
     served = {entry.source: entry.as_json() for entry in rows_served}
-    return gathered(model, lambda: _build(config, shape, start.dtype)), outcome, served
+    return gathered(model, build), outcome, served
 
 
 def _build(config: PretrainConfig, shape: ModelConfig, dtype: Any) -> Transformer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from llmforge.errors import DataError
 from llmforge.tokens.folder import TokenFolder, TokenSplit
 
 if TYPE_CHECKING:
-    from llmforge.model.transformer import Transformer
     from llmforge.runtime.run_folder import RunFolder
     from llmforge.stages.pretrain import PretrainConfig
     from llmforge.tokenizer.tokenizer import Tokenizer
@@ -23,12 +21,8 @@ if TYPE_CHECKING:
     from llmforge.tokens.settings import TokenSource
     from llmforge.tokens.verify import BackgroundCheck
     from llmforge.training.assemble import Bench
-    from llmforge.training.loop_parts import StepInfo
     from llmforge.training.validation import WindowValidation
 
-SAMPLES = "samples.jsonl"
-_SAMPLE_TOKENS = 48
-_SAMPLES = 3
 _LEAST_PATIENCE = 10.0  # seconds that the end of a run waits for the check of its shards
 _PATIENCE = 0.05  # and the share of the training's time
 
@@ -243,50 +237,3 @@ def make_validation(config: PretrainConfig, data: PretrainData, bench: Bench) ->
         ]
 
     return lambda: WindowValidation(windows(None), windows(config.train.eval_tokens), bench.world, bench.device)
-
-
-def make_observers(
-    config: PretrainConfig, data: PretrainData, model: Transformer, folder: RunFolder, step: int
-) -> Sequence[Callable[[StepInfo], None]]:
-    """The observer that writes samples.jsonl, where samples are asked for; lines of steps after `step` are removed."""
-    every = config.train.sample_every
-    path = folder.path / SAMPLES
-    if not folder.passive and path.exists():
-        _cut(path, step)
-    if every is None or folder.passive or config.parallel.strategy == "fsdp2":
-        return ()
-
-    def sample(info: StepInfo) -> None:
-        if info.step % every == 0 or info.last:
-            if path.exists():
-                _cut(path, info.step - 1)  # the run may have gone back and be here once more
-            lines = [json.dumps({"step": info.step, **row}, ensure_ascii=False) for row in _samples(data, model)]
-            with path.open("a", encoding="utf-8") as stream:
-                stream.write("".join(line + "\n" for line in lines))
-
-    return (sample,)
-
-
-def _cut(path: Path, step: int) -> None:
-    from llmforge.runtime.files import write_atomic
-
-    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
-    write_atomic(path, "".join(line + "\n" for line in kept))
-
-
-def _samples(data: PretrainData, model: Transformer) -> list[dict[str, object]]:
-    """Beginnings of held-out documents (of the training text where nothing is held out), continued."""
-    from llmforge.inference.generate import generate
-    from llmforge.inference.settings import SamplingSettings
-
-    split = (data.valid or data.train)[0]
-    prompts = []
-    for number in range(min(_SAMPLES, split.num_documents)):
-        document = split.document(number * split.num_documents // _SAMPLES)
-        prompts.append(split.stream(document.start, min(8, document.length)).tolist())
-    room = model.config.max_position_embeddings - 8
-    settings = SamplingSettings(max_new_tokens=max(1, min(_SAMPLE_TOKENS, room)), temperature=0.8, top_k=50)
-    return [
-        {"prompt": data.tokenizer.decode(prompt), "text": answer.text}
-        for prompt, answer in zip(prompts, generate(model, data.tokenizer, prompts, settings), strict=True)
-    ]

@@ -78,14 +78,14 @@ class Optimizer:
             parameter.grad = None
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
-        """All tensors by name and kind, whole on every process, and the counts."""
+        """All tensors by name and kind, as `to_save` gives them, and the counts; every process must call it."""
         tensors: dict[str, Tensor] = {}
         if self.muon is not None:
-            tensors |= {f"{name}.momentum": whole(value) for name, value in self.muon.moments.items()}
+            tensors |= {f"{name}.momentum": to_save(value) for name, value in self.muon.moments.items()}
             tensors |= {f"{name}.variance": value for name, value in self.muon.variances.items()}
         for name, parameter in self.parameters.items():
             for kind, value in (self.adam.state.get(parameter, {}) if self.adam is not None else {}).items():
-                tensors[f"{name}.{kind}"] = whole(value)
+                tensors[f"{name}.{kind}"] = to_save(value)
         return tensors, {"updates": self.muon.updates if self.muon is not None else 0}
 
     def load(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
@@ -111,6 +111,17 @@ class Optimizer:
 def whole(tensor: Tensor) -> Tensor:
     """The whole of a tensor that processes hold shares of; every process must call it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def to_save(tensor: Tensor) -> Tensor:
+    """The whole of a tensor that processes hold shares of, on the CPU of the first one; every process must call it.
+
+    The others get nothing in its place: no device ever holds more than one whole tensor beside its shares.
+    """
+    if not isinstance(tensor, DTensor):
+        return tensor
+    found = tensor.full_tensor()
+    return found.cpu() if torch.distributed.get_rank() == 0 else found.new_empty(0)
 
 
 def like(tensor: Tensor, parameter: Tensor) -> Tensor:

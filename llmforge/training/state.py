@@ -21,7 +21,7 @@ from llmforge.errors import DamagedError, DataError, UsageError
 from llmforge.runtime.distributed import World
 from llmforge.runtime.seeding import capture_rng, restore_rng
 from llmforge.training.horizon import Horizon
-from llmforge.training.optimizer import Optimizer, like, trainable, whole
+from llmforge.training.optimizer import Optimizer, like, to_save, trainable
 
 FORMAT = 1
 CHECKPOINTS = "checkpoints"
@@ -88,12 +88,12 @@ def capture(
     best: Mapping[str, Tensor],
     average: Mapping[str, Tensor],
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and JSON values of the whole state; every process must call it."""
-    tensors = {f"model.{name}": whole(value.detach()) for name, value in trainable(model).items()}
+    """Tensors and JSON values of the whole state, in the first process; every process must call it."""
+    tensors = {f"model.{name}": to_save(value.detach()) for name, value in trainable(model).items()}
     moments, counts = optimizer.state()
     tensors |= {f"optimizer.{name}": value for name, value in moments.items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
-    tensors |= {f"average.{name}": whole(value) for name, value in average.items()}
+    tensors |= {f"average.{name}": to_save(value) for name, value in average.items()}
     meta: dict[str, Any] = {
         "format": FORMAT,
         "progress": asdict(progress),

@@ -8,6 +8,7 @@ Hugging Face names and no model.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -35,6 +36,8 @@ def share_layers(model: nn.Module, mesh: DeviceMesh) -> list[str]:
         UsageError: heads, key/value heads or the MLP's channels cannot be shared out evenly, or no layer has them.
     """
     count = mesh.size()
+    # It warns of putting a matrix together in two messages, as saving one that is cut twice must.
+    logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
     partial = []
     for place, layer in enumerate(getattr(model, "layers", ())):
         known = {name: module for name, module in layer.named_modules() if name in SPLIT_BY_OUTPUTS + SPLIT_BY_INPUTS}

@@ -98,6 +98,7 @@ def go_on(folder: Path, world: World, strategy: str, until: int) -> list[str]:
             progress, best = restore(saved, *parts)
             again, _ = capture(*parts, progress, best)
             assert again.keys() == saved.tensors.keys()
-            wrong = [name for name, value in again.items() if not torch.equal(whole(value), saved.tensors[name])]
+            if world.first:  # which alone has them whole
+                wrong = [name for name, value in again.items() if not torch.equal(value, saved.tensors[name])]
         trainer.train(saved)
         return wrong

@@ -1,11 +1,7 @@
-"""One process of a group of four: every way to share a model in turn; the first process writes what came out.
-
-python shared_worker.py OUTPUT_FOLDER      (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT in the environment)
-"""
+"""One process of a group of four (started by groups.py): every way to share a model in turn."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +13,10 @@ from llmforge.runtime.distributed import process_group, world_of_environment
 
 WAYS = [("ddp", 1, "adamw"), ("fsdp2", 1, "adamw"), ("fsdp2", 2, "adamw"), ("fsdp2", 2, "muon")]
 
-if __name__ == "__main__":
-    output = Path(sys.argv[1])
+
+def main(folder: str) -> None:
+    """The first process writes what came out."""
+    output = Path(folder)
     torch.set_num_threads(1)
     with process_group(world_of_environment(), 120) as world:
         for strategy, tensor, optimizer in WAYS:

@@ -11,7 +11,7 @@ from shared_model import go_on
 
 from llmforge.runtime.distributed import World
 
-# processes, strategy, tensor parallel; the one process in between is the test's own
+# processes, strategy, tensor parallel
 CHAIN = [(4, "fsdp2", 2), (1, "none", 1), (3, "ddp", 1), (2, "fsdp2", 1), (4, "fsdp2", 1)]
 STEPS = 2
 
@@ -20,15 +20,11 @@ def losses(folder: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.slow
 def test_four_one_three_two_four(tmp_path: Path) -> None:
-    assert go_on(tmp_path / "alone", World(), "none", STEPS * len(CHAIN)) == []
-    for number, (count, strategy, tensor) in enumerate(CHAIN):
-        until = STEPS * (number + 1)
-        if count == 1:
-            assert go_on(tmp_path / "shared", World(), strategy, until) == []
-        else:
-            on_ranks(count, "elastic_worker.py", str(tmp_path / "shared"), strategy, str(tensor), str(until))
+    shared, last = str(tmp_path / "shared"), STEPS * len(CHAIN)
+    groups = [(*way, STEPS * (number + 1)) for number, way in enumerate(CHAIN)]
+    on_ranks("elastic_worker", *((count, shared, *rest) for count, *rest in groups))
+    assert go_on(tmp_path / "alone", World(), "none", last) == []
     found, wanted = losses(tmp_path / "shared"), losses(tmp_path / "alone")
-    assert len(found) == len(wanted) == STEPS * len(CHAIN)
+    assert len(found) == len(wanted) == last
     assert found == pytest.approx(wanted, abs=1e-5)

@@ -29,11 +29,10 @@ def reference_gradients() -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shared")
-    on_ranks(4, "shared_worker.py", str(folder))
+    on_ranks("shared_worker", (4, str(folder)))
     return folder
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("strategy", "tensor", "optimizer"), WAYS)
 def test_gradients_of_one_process(shared: Path, tmp_path: Path, strategy: str, tensor: int, optimizer: str) -> None:
     found = load_file(shared / f"{strategy}-{tensor}-{optimizer}.safetensors")
