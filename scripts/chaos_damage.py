@@ -362,4 +362,10 @@ def damaged_resume(lab: Lab, budget: Budget) -> Outcome:
         if done.check(difference is None and said, f"{where}: {difference or 'not a word of the damaged state'}"):
             lab.drop(output)
     lab.drop(base)
+    output = lab.copy(lab.straight[0])
+    where = _flip(lab, output / "model")
+    child = lab.run("pretrain", lab.pretrain(output))
+    difference = lab.compare(output) if child.returncode == 0 else f"{child.returncode} {child.last_line}"
+    if done.check(difference is None, f"a damaged model ({where}) published again: {difference}"):
+        lab.drop(output)
     return done
