@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from llmforge.errors import DataError
+from llmforge.runtime.files import disk_errors
 from llmforge.tokenizer.files import MODEL_FILE
 from llmforge.tokenizer.sentencepiece_backend import is_ours, load_processor
 from llmforge.tokenizer.sentencepiece_model import replace_in_pieces
@@ -85,9 +86,10 @@ def train_tokenizer(texts: Iterable[str], folder: Path, settings: TokenizerSetti
     content = replace_in_pieces(model.getvalue(), {_NEWLINE: "\n", _TAB: "\t"})
     processor = load_processor(content, "the trained model")
     assert is_ours(processor), "sentencepiece moved the control symbols"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MODEL_FILE).write_bytes(content)
-    write_hugging_face_files(processor, folder)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MODEL_FILE).write_bytes(content)
+        write_hugging_face_files(processor, folder)
 
 
 def _counted(texts: Iterable[str]) -> Iterator[str]:
