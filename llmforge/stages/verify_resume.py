@@ -94,8 +94,7 @@ def verify(chosen: Stage, config: Any, asked: Asked, console: Console) -> dict[s
         timing = run_straight(commands[0])
         console.say(f"it took {duration(timing.total)}; the same, killed {asked.kills} times")
         drawn = draw_kills(asked.kills, asked.steps, asked.seed)
-        for kill in drawn:
-            console.detail(f"drawn: {kill}")
+        console.detail(f"moments: {', '.join(map(str, drawn))}")
         kills = run_killed(commands[1], drawn, timing)
         for kill in kills:
             console.say(
