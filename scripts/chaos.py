@@ -114,12 +114,13 @@ def run(chosen: Sequence[str], scale: float, minutes: float | None, seed: int) -
 
 def guarded(function: Callable[[Lab, Budget], Outcome], lab: Lab, budget: Budget) -> Outcome:
     """An experiment that breaks down itself counts as not survived."""
+    Outcome.begun.clear()
     try:
         return function(lab, budget)
     except Exception as error:
         traceback.print_exc()
-        outcome = Outcome(function.__name__, "the experiment itself")
-        outcome.check(False, f"{type(error).__name__}: {error}")
+        outcome = Outcome.begun[-1] if Outcome.begun else Outcome(function.__name__, "the experiment itself")
+        outcome.check(False, f"the experiment itself: {type(error).__name__}: {error}")
         return outcome
 
 

@@ -3,6 +3,7 @@
 Damage is done to a copy and read back by the very functions that the commands read with. It is survived when it was
 noticed (an error of ours that names the file), when the one before was loaded and that was said, or when what was
 loaded is what was written. Anything else is a failure: other content, or an exception that would be a bug of ours.
+`doctor`, which reads every byte, must notice every one of them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 from chaos_lab import SAVE_EVERY, Budget, Lab, Outcome
 
 from llmforge.errors import LlmforgeError
+from llmforge.stages.doctor import examine
 
 _PAGE = 4096
 
@@ -44,6 +46,7 @@ def damage(lab: Lab, budget: Budget) -> Outcome:
         "swap": (50, _swap),
     }
     targets = _targets(lab)
+    budget = Budget(max(budget.scale, 0.1), budget.end)  # each takes a moment only
     counts: dict[str, int] = {}
     for target in targets:
         wanted = target.read(target.folder)
@@ -74,6 +77,8 @@ def _try(lab: Lab, target: Target, harm: Callable[[Lab, Path], str], wanted: dic
     shutil.copytree(target.folder, folder)
     where = harm(lab, folder)
     try:
+        if not examine(folder).of("damaged"):
+            return "WRONG", f"{where}: doctor calls it whole"
         found = target.read(folder)
     except LlmforgeError as error:
         return "noticed", str(error)
@@ -357,4 +362,10 @@ def damaged_resume(lab: Lab, budget: Budget) -> Outcome:
         if done.check(difference is None and said, f"{where}: {difference or 'not a word of the damaged state'}"):
             lab.drop(output)
     lab.drop(base)
+    output = lab.copy(lab.straight[0])
+    where = _flip(lab, output / "model")
+    child = lab.run("pretrain", lab.pretrain(output))
+    difference = lab.compare(output) if child.returncode == 0 else f"{child.returncode} {child.last_line}"
+    if done.check(difference is None, f"a damaged model ({where}) published again: {difference}"):
+        lab.drop(output)
     return done

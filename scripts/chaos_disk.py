@@ -13,6 +13,8 @@ from typing import Any
 
 from chaos_lab import SAVE_EVERY, Budget, Child, Lab, Outcome, small_disk
 
+from llmforge.stages.doctor import examine
+
 _STAGES = ("clean", "tokenizer train", "tokenize", "pretrain")
 _KINDS = {"clean": "corpus", "tokenizer train": "tokenizer", "tokenize": "tokens", "pretrain": "model"}
 
@@ -63,7 +65,9 @@ def _judge(lab: Lab, done: Outcome, stage: str, output: Path, child: Child, what
         return
     wrong = _refused(child, output, codes)
     done.check(wrong is None, f"{name}: {wrong}")
-    done.check(not (output / _KINDS[stage]).exists(), f"{name}: a half artefact is there")
+    artefact = output / _KINDS[stage]  # whole where only the last flush of its folder failed
+    half = artefact.exists() and bool(examine(artefact).of("damaged"))
+    done.check(not half, f"{name}: a half artefact is there")
 
 
 def _again(lab: Lab, done: Outcome, stage: str, output: Path, what: str) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import chaos_hooks
 
@@ -41,6 +41,8 @@ _PARTS = [text.split("|") for text in (_SUBJECTS, _VERBS, _OBJECTS, _ENDS)]
 class Outcome:
     """What became of one fault: how often it was tried and survived, and every failure in words."""
 
+    begun: ClassVar[list[Outcome]] = []
+
     fault: str
     what: str
     tried: int = 0
@@ -48,6 +50,9 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.begun.append(self)
 
     def check(self, fine: object, failure: str) -> bool:
         """Counts one try."""
@@ -269,10 +274,17 @@ class Lab:
 
     @cached_property
     def whole(self) -> tuple[Path, float]:
-        """An undisturbed pipeline, and its seconds."""
+        """An undisturbed pipeline, and its seconds; made where the disturbed ones lie, since states tell the places of
+        their data, and then moved."""
         output = self.root / "whole"
-        child = self.must("run", self.pipeline(output))
+        child = self.must("run", self.pipeline(self.pipelines))
+        self.pipelines.rename(output)
         return output, time.monotonic() - child.began
+
+    @property
+    def pipelines(self) -> Path:
+        """The folder of every pipeline, one after the other."""
+        return self.root / "pipeline"
 
     @property
     def tokens(self) -> Path:
@@ -379,9 +391,7 @@ def _command_line() -> int:
 
 
 @contextlib.contextmanager
-def small_disk(
-    place: Path, size: int | None = None, inodes: int | None = None
-) -> Iterator[Callable[[str], None] | None]:
+def small_disk(place: Path, size: str = "64m", inodes: int | None = None) -> Iterator[Callable[[str], None] | None]:
     """A small tmpfs at `place` for the time of a `with`; gives what remounts it with other options, or None where this
     user may not mount."""
     place.mkdir(parents=True, exist_ok=True)

@@ -87,6 +87,12 @@ def _digest(body: dict[str, object]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
+def _seal(body: dict[str, object]) -> str:
+    """SHA-256 over everything else in the manifest, so that a flipped bit in its config or counts is noticed too."""
+    rest = {key: value for key, value in body.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 def write_manifest(
     folder: Path,
     kind: str,
@@ -117,6 +123,7 @@ def write_manifest(
         "git_commit": git_commit(),
     }
     body["digest"] = _digest(body)
+    body["seal"] = _seal(json.loads(json.dumps(body)))  # as a reader sees it: keys are strings there
     write_atomic(folder / NAME, json.dumps(body, indent=2, sort_keys=True) + "\n")
     return str(body["digest"])
 
@@ -136,7 +143,7 @@ def _load(folder: Path, kind: str) -> Manifest:
             digest=body["digest"],
             blocks={str(name): str(sums) for name, sums in dict(body.get("blocks", {})).items()},
         )
-        if _digest(body) != manifest.digest:
+        if _digest(body) != manifest.digest or body.get("seal", "") not in ("", _seal(body)):
             raise DamagedError("the manifest does not match its own digest", path, "make the artefact again")
     except FileNotFoundError as error:
         hint = f"give a {kind} folder that llmforge made"

@@ -93,7 +93,9 @@ def verify(chosen: Stage, config: Any, asked: Asked, console: Console) -> dict[s
         console.say(f"an undisturbed run of {asked.steps} steps in {commands[0].output}")
         timing = run_straight(commands[0])
         console.say(f"it took {duration(timing.total)}; the same, killed {asked.kills} times")
-        kills = run_killed(commands[1], draw_kills(asked.kills, asked.steps, asked.seed), timing)
+        drawn = draw_kills(asked.kills, asked.steps, asked.seed)
+        console.detail(f"moments: {', '.join(map(str, drawn))}")
+        kills = run_killed(commands[1], drawn, timing)
         for kill in kills:
             console.say(
                 f"killed {kill.where} ({kill.processes} processes); newest state: {kill.newest_state or 'none'}"
@@ -245,7 +247,7 @@ def _words(certificate: dict[str, Any], path: Path) -> str:
     states = ", ".join(f"{kill['where']} (newest state {kill['newest_state'] or 'none'})" for kill in kills)
     lines = [
         f"identical: {certificate['command']}, {certificate['steps']} steps, {len(kills)} kills, "
-        f"{certificate['nproc']} processes",
+        f"{certificate['nproc']} process{'es' if certificate['nproc'] > 1 else ''}",
         f"killed {states}" if kills else "killed never",
         f"compared {compared['tensors']} tensors ({compared['tensor_bytes']:,} bytes) of {compared['states']} states "
         f"and the model, {compared['files']} files, {compared['metric_lines']} lines of metrics.jsonl",

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from llmforge.errors import DamagedError, DataError
-from llmforge.runtime.files import digest_file, restore_folder
+from llmforge.runtime.files import digest_file, disk_errors, restore_folder
 
 MODEL_FILE = "tokenizer.model"
 BYTES_FILE = "bytes_per_id.json"  # how many bytes of text each id stands for; 0: a control symbol
@@ -63,10 +63,11 @@ def tokenizer_fingerprint(folder: Path) -> str:
 
 def copy_tokenizer(source: Path, target: Path) -> list[str]:
     """Copies the files of a tokenizer, and nothing else of its folder, into `target`; returns their names."""
-    target.mkdir(parents=True, exist_ok=True)
     copied = [name for name in TOKENIZER_FILES if (source / name).is_file()]
-    for name in copied:
-        shutil.copyfile(source / name, target / name)
+    with disk_errors(target):  # copyfile would blame the source
+        target.mkdir(parents=True, exist_ok=True)
+        for name in copied:
+            shutil.copyfile(source / name, target / name)
     return copied
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from string import ascii_letters
 
 from llmforge.errors import DataError
+from llmforge.runtime.files import disk_errors
 from llmforge.tokenizer.chat_formats import FORMATS
 from llmforge.tokenizer.files import BYTES_FILE, MODEL_FILE
 from llmforge.tokenizer.learning import LearnerError, Watch, learn
@@ -71,11 +72,12 @@ def train_tokenizer(
     content = append_pieces(model, phrases)
     processor = load_processor(content, "the trained model")
     assert is_ours(processor), "sentencepiece moved the control symbols"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MODEL_FILE).write_bytes(content)
     table = SentencePieceBackend.of_model(content).token_bytes
-    (folder / BYTES_FILE).write_text(json.dumps(list(map(len, table))) + "\n", encoding="utf-8")
-    write_hugging_face_files(processor, folder, FORMATS[settings.chat_template], settings.model_type == "unigram")
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MODEL_FILE).write_bytes(content)
+        (folder / BYTES_FILE).write_text(json.dumps(list(map(len, table))) + "\n", encoding="utf-8")
+        write_hugging_face_files(processor, folder, FORMATS[settings.chat_template], settings.model_type == "unigram")
 
 
 def phrase_room(settings: TokenizerSettings) -> int:

@@ -87,7 +87,13 @@ class Parallel:
                 # Its successor still sends buffers once and is not in every torch that we take.
                 warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
                 self._module = nn.parallel.DistributedDataParallel(
-                    objective, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+                    objective,
+                    device_ids=devices,
+                    broadcast_buffers=False,
+                    gradient_as_bucket_view=True,
+                    # Else its buckets are laid out anew after the first step of a process, and three or more ranks then
+                    # add up gradients in another order: the first step after a resume would differ in its last bits.
+                    find_unused_parameters=world.size > 2 and torch.are_deterministic_algorithms_enabled(),
                 )
         elif strategy == "fsdp2":
             self._tensor_mesh, names = _shard(objective, self.model, world, device)
