@@ -28,15 +28,19 @@ SAFETY = 1.02
 MOMENTUM_START = 0.85
 MOMENTUM_STEPS = 300
 ROW_BETA = 0.95
+DTYPE = torch.bfloat16  # of the iteration
 _TINY = 1e-10
 
 
-def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """(K, R, C) -> the nearest semi-orthogonal matrices U V^T of each U S V^T, about (singular values .9 to 1.1)."""
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """(K, R, C) -> the nearest semi-orthogonal matrices U V^T of each U S V^T, about (singular values .9 to 1.1).
+
+    Works in the dtype of the matrices: bf16 is enough and the fastest.
+    """
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
-    norm = x.float().norm(dim=(-2, -1), keepdim=True)
-    x = (x / (norm * SAFETY + 1e-7)).to(dtype).contiguous()
+    norm = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True, dtype=torch.float32)
+    x = (x / (norm * SAFETY + 1e-7).to(x.dtype)).contiguous()
     for a, b, c in POLAR_EXPRESS:
         gram = x @ x.mT  # (K, R, R)
         poly = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
@@ -44,18 +48,20 @@ def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tens
     return x.mT if tall else x
 
 
-def even_out(updates: Tensor, variance: Tensor, weight: Tensor | float) -> Tensor:
-    """Divides each row (each column where there are more) by its own running size; the whole keeps its norm.
+def evening(updates: Tensor, variance: Tensor, weight: Tensor | float) -> Tensor:
+    """What each row (each column where there are more) is multiplied with, so that its running size evens out.
 
-    updates (K, R, C) fp32; variance (K, R, 1) or (K, 1, C) is moved towards this step's by `weight`, in place.
+    updates (K, R, C); variance (K, R, 1) or (K, 1, C) fp32 is moved towards this step's by `weight`, in place; the
+    factors (the shape of variance) leave each matrix its norm.
     """
     along = -1 if updates.shape[-2] >= updates.shape[-1] else -2
-    mean = updates.square().mean(dim=along, keepdim=True)
+    norm = torch.linalg.vector_norm(updates, dim=along, keepdim=True, dtype=torch.float32)
+    mean = norm.square() / updates.shape[along]
     variance.lerp_(mean, weight)
     scale = variance.clamp_min(_TINY).rsqrt()
     before = mean.sum(dim=(-2, -1), keepdim=True)
     after = (mean * scale.square()).sum(dim=(-2, -1), keepdim=True)
-    return updates * (scale * (before / after.clamp_min(_TINY)).sqrt())
+    return scale * (before / after.clamp_min(_TINY)).sqrt()
 
 
 def variance_shape(rows: int, columns: int) -> tuple[int, int]:
@@ -110,23 +116,26 @@ class Muon:
         self.updates += 1
 
     def _update(self, names: Sequence[str], rate: float, momentum: float, finite: Tensor) -> None:
-        parameters = [self.parameters[name] for name in names]
         applied = finite.to(torch.float32)
-        directions = []
-        for name, parameter in zip(names, parameters, strict=True):
+        shape = self.parameters[names[0]].shape
+        directions = torch.empty(len(names), *shape, dtype=DTYPE, device=finite.device)
+        # Matrix by matrix, so that what is read again still lies in a CPU's cache.
+        for name, direction in zip(names, directions, strict=True):
+            parameter = self.parameters[name]
             assert parameter.grad is not None
             grad = _whole(torch.where(finite, parameter.grad, 0.0))
-            moment = _whole(self.moments[name])
-            moment = moment.lerp(grad, applied * (1 - momentum))
-            self.moments[name] = _as(moment, parameter)
-            directions.append(grad.lerp(moment, momentum))  # Nesterov
-        update = orthogonalize(torch.stack(directions)).float()  # (K, R, C)
+            moment = _whole(self.moments[name]).lerp_(grad, applied * (1 - momentum))
+            if isinstance(parameter, DTensor):
+                self.moments[name] = _as(moment, parameter)
+            direction.copy_(grad.lerp_(moment, momentum))  # Nesterov
+        updates = orthogonalize(directions)  # (K, R, C)
         variance = torch.stack([self.variances[name] for name in names])
-        update = even_out(update, variance, applied * (1 - ROW_BETA)) * applied
-        rows, columns = parameters[0].shape
-        size = rate * max(1.0, rows / columns) ** 0.5
-        for index, (name, parameter) in enumerate(zip(names, parameters, strict=True)):
+        scale = evening(updates, variance, applied * (1 - ROW_BETA))
+        rows, columns = shape
+        scale *= applied * (-rate * max(1.0, rows / columns) ** 0.5)
+        for index, name in enumerate(names):
             self.variances[name] = variance[index]
+            parameter = self.parameters[name]
             if self.weight_decay:
                 parameter.mul_(1 - rate * self.weight_decay * applied)
-            parameter.add_(_as(update[index], parameter), alpha=-size)
+            parameter.add_(_as(updates[index] * scale[index], parameter))

@@ -98,7 +98,7 @@ class Bench:
         steps = self._steps.get(optimizer, ours.FIRST_STEPS)
         with tempfile.TemporaryDirectory(dir=self.folder) as place:
             config = ours.settings(self.shape, self._tokens, Path(place) / "run", optimizer, steps)
-            found = ours.run(config, environment(self.arguments.threads))
+            found = ours.run(config, self.name, environment(self.arguments.threads))
         wanted = self.arguments.seconds * found["tokens_per_second"] / self.shape.tokens
         self._steps.setdefault(optimizer, max(ours.FIRST_STEPS, int(wanted)))
         return found
@@ -123,18 +123,21 @@ class Bench:
 
     def result(self) -> Figures:
         """Medians over the rounds, ratios within each round, and shares of the round's peak."""
-        return summary(self.shape, self.runs, self.peaks)
+        return summary(self.shape, self.runs, self.peaks, self.arguments.clock)
 
 
-def summary(shape: Shape, runs: dict[str, list[Figures]], peaks: list[Figures]) -> Figures:
-    """Each side's medians; ours beside the best peer and beside transformers' defaults, by optimizer."""
-    sides = {side: _row(shape, found, peaks) for side, found in runs.items()}
+def summary(shape: Shape, runs: dict[str, list[Figures]], peaks: list[Figures], unit: str = "second") -> Figures:
+    """Each side's medians; ours beside the best peer and beside transformers' defaults, by optimizer.
+
+    All rates, ratios and shares are by `unit`: second, or processor_second.
+    """
+    sides = {side: _row(shape, found, peaks, unit) for side, found in runs.items()}
     peers = {side: row for side, row in sides.items() if not side.startswith("llmforge_")}
     own = {side.removeprefix("llmforge_"): row for side, row in sides.items() if side not in peers}
-    best = max(peers, key=lambda side: peers[side]["tokens_per_second"], default=None)
+    best = max(peers, key=lambda side: peers[side][f"tokens_per_{unit}"], default=None)
     for optimizer, row in own.items():
-        row["ratio_to_best_peer"] = _ratio(runs, f"llmforge_{optimizer}", best)
-        row["ratio_to_transformers"] = _ratio(runs, f"llmforge_{optimizer}", "transformers" if peers else None)
+        row["ratio_to_best_peer"] = _ratio(runs, f"llmforge_{optimizer}", best, unit)
+        row["ratio_to_transformers"] = _ratio(runs, f"llmforge_{optimizer}", "transformers", unit)
     first = next(iter(own.values()), {})
     return {
         "ours": own,
@@ -142,9 +145,7 @@ def summary(shape: Shape, runs: dict[str, list[Figures]], peaks: list[Figures]) 
         "best_peer": best,
         "ratio_to_best_peer": {name: row["ratio_to_best_peer"] for name, row in own.items()},
         "share_of_matmul_peak": {name: row["share_of_matmul_peak"] for name, row in own.items()},
-        "peak_gflops": {
-            kind: round(statistics.median(peak[kind] for peak in peaks) / 1e9) for kind in ("bf16", "fp32")
-        },
+        "peak_gflops": {kind: _gflops(peaks, f"{kind}_{unit}") for kind in ("bf16", "fp32")},
         "flops_per_token": shape.flops_per_token,
         "parameters": first.get("parameters"),
         "rounds": len(peaks),
@@ -155,25 +156,25 @@ def _gflops(peaks: list[Figures], kind: str) -> int:
     return round(statistics.median(peak[kind] for peak in peaks) / 1e9)
 
 
-def _row(shape: Shape, found: list[Figures], peaks: list[Figures]) -> Figures:
-    rates = [run["tokens_per_second"] for run in found]
-    shares = [rate * shape.flops_per_token / peak["bf16"] for rate, peak in zip(rates, peaks, strict=True)]
+def _row(shape: Shape, found: list[Figures], peaks: list[Figures], unit: str) -> Figures:
+    rates = [run[f"tokens_per_{unit}"] for run in found]
+    shares = [rate * shape.flops_per_token / peak[f"bf16_{unit}"] for rate, peak in zip(rates, peaks, strict=True)]
+    keys = ("tokens_per_second", "tokens_per_processor_second", "first_step_seconds", "first_step_processor_seconds")
     return {
-        "tokens_per_second": round(statistics.median(rates), 1),
+        **{key: round(statistics.median(run[key] for run in found), 2) for key in keys},
         "by_round": [round(rate, 1) for rate in rates],
         "share_of_matmul_peak": round(statistics.median(shares), 4),
         "peak_memory_bytes": max(run["peak_memory_bytes"] for run in found),
-        "first_step_seconds": round(statistics.median(run["first_step_seconds"] for run in found), 2),
         "parameters": found[0]["parameters"],
     }
 
 
-def _ratio(runs: dict[str, list[Figures]], side: str, other: str | None) -> float | None:
+def _ratio(runs: dict[str, list[Figures]], side: str, other: str | None, unit: str) -> float | None:
     """The median over the rounds of the one's rate over the other's."""
     if other not in runs:
         return None
-    pairs = zip(runs[side], runs[other], strict=True)
-    return round(statistics.median(a["tokens_per_second"] / b["tokens_per_second"] for a, b in pairs), 3)
+    pairs, rate = zip(runs[side], runs[other], strict=True), f"tokens_per_{unit}"
+    return round(statistics.median(a[rate] / b[rate] for a, b in pairs), 3)
 
 
 def show(name: str, result: Figures) -> None:
@@ -183,7 +184,9 @@ def show(name: str, result: Figures) -> None:
         f"\n{name}: {shape.layers} layers, width {shape.width}, T {shape.length}, B {shape.rows}, V {shape.vocabulary}"
         f"; {shape.flops_per_token / 1e6:.1f} MFLOP/token; products {peak['bf16']} GFLOP/s bf16, {peak['fp32']} fp32"
     )
-    print(f"{'side':26}{'tokens/s':>10}{'of peak':>9}{'MB':>7}{'first s':>9}{'x best':>8}{'x HF':>7}  by round")
+    print(
+        f"{'side':26}{'tokens/s':>10}{'/cpu s':>9}{'of peak':>9}{'MB':>7}{'first s':>9}{'x best':>8}{'x HF':>7}  rounds"
+    )
     rows = {f"llmforge, {optimizer}": row for optimizer, row in result["ours"].items()} | result["peers"]
     for side, row in rows.items():
         ratios = "".join(
@@ -191,7 +194,8 @@ def show(name: str, result: Figures) -> None:
             for key, size in (("ratio_to_best_peer", 8), ("ratio_to_transformers", 7))
         )
         print(
-            f"{side:26}{row['tokens_per_second']:>10,.0f}{row['share_of_matmul_peak']:>9.1%}"
+            f"{side:26}{row['tokens_per_second']:>10,.0f}{row['tokens_per_processor_second']:>9,.0f}"
+            f"{row['share_of_matmul_peak']:>9.1%}"
             f"{row['peak_memory_bytes'] / 1e6:>7,.0f}{row['first_step_seconds']:>9.1f}{ratios}  "
             + " ".join(f"{rate:,.0f}" for rate in row["by_round"])
         )
@@ -221,6 +225,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of each side; medians are shown")
     parser.add_argument("--seconds", type=float, default=20.0, help="of steps of each side in a round")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--clock",
+        choices=("second", "processor_second"),
+        default="second",
+        help="what ratios and shares go by; processor seconds (with --threads 1) hold on a machine that does more",
+    )
     parser.add_argument("--only", help="these sides alone, for a look: llmforge_adamw,litgpt,...")
     arguments = parser.parse_args()
     names = arguments.shapes.split(",")

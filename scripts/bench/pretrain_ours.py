@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import random
@@ -10,9 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pretrain_shapes import Shape
-
 ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]
+
+from pretrain_shapes import SHAPES, Shape  # noqa: E402
+from pretrain_watch import Watch  # noqa: E402
+
 _TRAIN, _VALID = 400_000, 20_000  # tokens
 FIRST_STEPS = 16  # of the run that shows how many fit
 
@@ -73,21 +78,48 @@ def settings(shape: Shape, tokens: Path, output: Path, optimizer: str, steps: in
     }
 
 
-def run(config: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
-    """`llmforge pretrain` of a config -> tokens a second (median of the log's lines), peak memory, first step."""
+def run(config: dict[str, Any], shape: str, environment: dict[str, str]) -> dict[str, Any]:
+    """`llmforge pretrain` of a config in a process of its own -> what a `Watch` saw of its steps."""
     output = Path(config["output_dir"])
     path = output.with_suffix(".json")
     path.write_text(json.dumps(config))
-    command = [sys.executable, "-m", "llmforge", "pretrain", "--config", str(path), "--json", "--quiet"]
+    command = [sys.executable, str(Path(__file__)), shape, str(path)]
     own = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=own, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"llmforge pretrain ended with {done.returncode}: {done.stderr[-2000:]}")
-    answer = json.loads(done.stdout)
-    return {
-        "tokens_per_second": answer["tokens_per_second"],
-        "peak_memory_bytes": answer["peak_memory_bytes"],
-        "first_step_seconds": answer["compile_seconds"],
-        "steps": answer["steps"],
-        "parameters": answer["parameters"],
-    }
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def watched(shape: str, config: str) -> dict[str, Any]:
+    """The command itself, with a look at the clocks at the end of every step: its own log knows no processor time."""
+    from llmforge import cli
+    from llmforge.training import metrics
+
+    watch, ends, begins = Watch(0.0), metrics.Clock.step_ends, metrics.Clock.step_begins
+
+    def step_begins(clock: metrics.Clock) -> None:
+        if clock.steps == 0:
+            watch.begin()
+        begins(clock)
+
+    def step_ends(clock: metrics.Clock) -> None:
+        ends(clock)
+        watch.done()
+
+    metrics.Clock.step_begins, metrics.Clock.step_ends = step_begins, step_ends  # type: ignore[method-assign]
+    answer = io.StringIO()
+    sys.argv[:] = ["llmforge", "pretrain", "--config", config, "--json", "--quiet"]
+    with contextlib.redirect_stdout(answer):
+        try:
+            cli.main()
+        except SystemExit as end:
+            if end.code:
+                raise
+    told = json.loads(answer.getvalue())
+    return watch.result(SHAPES[shape], told["parameters"]) | {"logged_tokens_per_second": told["tokens_per_second"]}
+
+
+if __name__ == "__main__":
+    print(json.dumps(watched(*sys.argv[1:])))

@@ -1,21 +1,19 @@
-"""The peers' side of the training bench, in an environment of their own: each trains a GPT or Llama of the shape.
+"""The peers' side of the training bench, in environments of their own: each trains a GPT or Llama of the shape.
 
     python pretrain_peers.py PEER SHAPE SECONDS [CHECKOUT]
 
 PEER of transformers, transformers_bf16_compile, litgpt, nanogpt, nanochat. transformers' Trainer and litgpt's
-`pretrain` are run as they are; nanoGPT and nanochat are a model and an optimizer with a script around them, so their part here is
-the script's own step (autocast or their bf16, compiled, clipped where they clip) on random ids. Prints one JSON object.
+`pretrain` are run as they are. nanoGPT and nanochat are a model and an optimizer with a script around them, so their
+part here is the script's own step (autocast or their bf16, compiled, clipped where they clip) on random ids. Prints
+one JSON object.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,34 +21,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from pretrain_shapes import SHAPES, Shape  # noqa: E402
+from pretrain_watch import Watch  # noqa: E402
 
-_WARM = 3  # steps that are not counted
-_LEAST = 4  # steps that are
 _RATE = 1e-3
-
-
-class Watch:
-    """Times steps; `done()` after each one says when there are enough."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.marks = seconds, [time.perf_counter()]
-
-    def done(self) -> bool:
-        """Marks the end of a step."""
-        self.marks.append(time.perf_counter())
-        counted = len(self.marks) - 1 - _WARM
-        return counted >= _LEAST and self.marks[-1] - self.marks[_WARM] >= self.seconds
-
-    def result(self, shape: Shape, parameters: int) -> dict[str, Any]:
-        """Median tokens a second of the counted steps, memory, and the seconds of the first step."""
-        times = [after - before for before, after in zip(self.marks, self.marks[1:], strict=False)]
-        return {
-            "tokens_per_second": shape.tokens / statistics.median(times[_WARM:]),
-            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "first_step_seconds": times[0] - statistics.median(times[_WARM:]),
-            "steps": len(times),
-            "parameters": parameters,
-        }
 
 
 def _count(model: Any) -> int:
@@ -99,7 +72,7 @@ def transformers(shape: Shape, watch: Watch, better: bool = False) -> int:
             **({"bf16": True, "torch_compile": True} if better else {}),
         )
         trainer = Trainer(model=model, args=arguments, train_dataset=Rows(), callbacks=[Stop()])
-        watch.marks[:] = [time.perf_counter()]
+        watch.begin()
         trainer.train()
     return _count(model)
 
@@ -181,7 +154,7 @@ def _loop(shape: Shape, watch: Watch, step: Callable[[Any, Any], None]) -> None:
     import torch
 
     ids = torch.randint(0, shape.vocabulary, (200_000,))
-    watch.marks[:] = [time.perf_counter()]
+    watch.begin()
     while True:
         starts = torch.randint(0, len(ids) - shape.length - 1, (shape.rows,)).tolist()
         x = torch.stack([ids[at : at + shape.length] for at in starts])
@@ -208,7 +181,7 @@ def litgpt(shape: Shape, watch: Watch) -> int:
     rows = torch.randint(0, shape.vocabulary, (512, shape.length + 1))
 
     class Batches(torch.utils.data.IterableDataset):  # type: ignore[type-arg]
-        """Whole batches; being asked for the next one is the end of a step."""
+        """Whole batches: being asked for the next one is the end of a step."""
 
         def __init__(self, watched: bool) -> None:
             self.watched = watched
@@ -216,7 +189,7 @@ def litgpt(shape: Shape, watch: Watch) -> int:
         def __iter__(self) -> Any:
             for number in range(1_000_000):
                 if self.watched and number == 0:
-                    watch.marks[:] = [time.perf_counter()]
+                    watch.begin()
                 elif self.watched and watch.done():
                     raise _Enough
                 first = number * shape.rows % (len(rows) - shape.rows)

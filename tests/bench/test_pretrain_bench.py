@@ -44,20 +44,23 @@ def test_rates_become_shares_and_ratios_within_a_round(bench: ModuleType) -> Non
     assert shape.flops_per_token == 6 * (1200 + 200) + 600
 
     def runs(*rates: float) -> list[dict[str, float]]:
-        made = {"peak_memory_bytes": 7, "first_step_seconds": 1.0, "parameters": 3}
-        return [{"tokens_per_second": rate, **made} for rate in rates]
+        made = {"peak_memory_bytes": 7, "first_step_seconds": 1.0, "first_step_processor_seconds": 1.0, "parameters": 3}
+        return [{"tokens_per_second": rate, "tokens_per_processor_second": 7.0, **made} for rate in rates]
 
     found = {
         "llmforge_muon": runs(100, 60, 90),
         "transformers": runs(20, 20, 30),
         "litgpt": runs(50, 50, 60),
     }
-    peaks = [{"bf16": 9e6, "fp32": 1e6}, {"bf16": 4.5e6, "fp32": 1e6}, {"bf16": 9e6, "fp32": 1e6}]
+    rest = {"fp32_second": 1e6, "fp32_processor_second": 1e6, "bf16_processor_second": 9e6}
+    peaks = [{"bf16_second": rate, **rest} for rate in (9e6, 4.5e6, 9e6)]
     result = bench.summary(shape, found, peaks)
     assert result["best_peer"] == "litgpt"
     assert result["ratio_to_best_peer"] == {"muon": 1.5}  # of 2, 1.2 and 1.5
     assert result["ours"]["muon"]["ratio_to_transformers"] == 3.0  # of 5, 3 and 3
     assert result["share_of_matmul_peak"] == {"muon": 0.1}  # of .1, .12 and .09
+    by_processor = bench.summary(shape, found, peaks, "processor_second")
+    assert by_processor["ratio_to_best_peer"] == {"muon": 1.0}
     assert result["peak_gflops"]["bf16"] == 0 and result["rounds"] == 3
 
 
@@ -77,11 +80,15 @@ def test_the_command_takes_what_the_bench_makes(
 
 
 def test_a_watch_counts_steps_after_the_warm_ones(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pretrain_peers
+    import pretrain_watch
 
-    times = iter([0.0, 9.0, 10.0, 11.0, 13.0, 15.0, 17.0, 20.0])
-    monkeypatch.setattr(pretrain_peers.time, "perf_counter", lambda: next(times))
-    watch = pretrain_peers.Watch(seconds=5.0)
+    times = [0.0, 9.0, 10.0, 11.0, 13.0, 15.0, 17.0, 20.0]
+    wall, processor = iter(times), iter(time / 4 for time in times)
+    monkeypatch.setattr(pretrain_watch.time, "perf_counter", lambda: next(wall))
+    monkeypatch.setattr(pretrain_watch.time, "process_time", lambda: next(processor))
+    watch = pretrain_watch.Watch(seconds=5.0)
     assert [watch.done() for _ in range(7)] == [False] * 6 + [True]
     found = watch.result(bench.SHAPES["A"], 5)
-    assert found["tokens_per_second"] == bench.SHAPES["A"].tokens / 2.0 and found["first_step_seconds"] == 7.0
+    assert found["tokens_per_second"] == bench.SHAPES["A"].tokens / 2.0
+    assert found["tokens_per_processor_second"] == bench.SHAPES["A"].tokens / 0.5
+    assert found["first_step_seconds"] == 7.0
