@@ -48,6 +48,24 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     return x.mT if tall else x
 
 
+def orthogonalize_blocks(matrices: Tensor, size: int | None) -> Tensor:
+    """(K, R, C) -> each `size` rows (columns where there are more) made orthogonal by themselves; None: the whole.
+
+    The result has the norm that the whole would have. Cut so, a matrix costs a fraction: work grows with the square
+    of the shorter side (https://arxiv.org/abs/2510.16981 cuts by devices; per-head cuts are those of GLM-5's report).
+    """
+    wide = matrices.shape[-1] > matrices.shape[-2]
+    x = matrices.mT if wide else matrices  # (K, L, S), L >= S
+    count, length, short = x.shape
+    if size is None or size >= short:
+        return orthogonalize(matrices)
+    blocks = -(-length // size)
+    padded = torch.nn.functional.pad(x, (0, 0, 0, blocks * size - length))  # rows of zeros stay zeros
+    found = orthogonalize(padded.reshape(count * blocks, size, short))
+    found = found.reshape(count, blocks * size, short)[:, :length] * (short / length) ** 0.5
+    return found.mT if wide else found
+
+
 def evening(updates: Tensor, variance: Tensor, weight: Tensor | float) -> Tensor:
     """What each row (each column where there are more) is multiplied with, so that its running size evens out.
 
@@ -88,8 +106,12 @@ def _as(update: Tensor, like: Tensor) -> Tensor:
 class Muon:
     """Updates a set of matrices; state by name: `momentum` (like the parameter) and `variance`."""
 
-    def __init__(self, parameters: dict[str, Tensor], momentum: float, weight_decay: float) -> None:
+    def __init__(
+        self, parameters: dict[str, Tensor], momentum: float, weight_decay: float, block: int | None = None
+    ) -> None:
+        """`block`: how many rows are made orthogonal together, as `orthogonalize_blocks`; None: the whole matrix."""
         assert all(value.ndim == 2 for value in parameters.values()), "Muon takes matrices"
+        self.block = block
         self.parameters, self.momentum, self.weight_decay = parameters, momentum, weight_decay
         self.moments = {name: torch.zeros_like(value) for name, value in parameters.items()}
         self.variances = {
@@ -108,6 +130,8 @@ class Muon:
 
         Where `finite` (a bool on the device) is false nothing changes.
         """
+        if finite.device.type == "cpu" and not bool(finite):
+            return
         momentum = momentum_at(self.updates, self.momentum)
         for names in self._groups:
             named = [name for name in names if self.parameters[name].grad is not None]
@@ -117,21 +141,14 @@ class Muon:
 
     def _update(self, names: Sequence[str], rate: float, momentum: float, finite: Tensor) -> None:
         applied = finite.to(torch.float32)
-        shape = self.parameters[names[0]].shape
-        directions = torch.empty(len(names), *shape, dtype=DTYPE, device=finite.device)
+        rows, columns = self.parameters[names[0]].shape
+        directions = torch.empty(len(names), rows, columns, dtype=DTYPE, device=finite.device)
         # Matrix by matrix, so that what is read again still lies in a CPU's cache.
         for name, direction in zip(names, directions, strict=True):
-            parameter = self.parameters[name]
-            assert parameter.grad is not None
-            grad = _whole(torch.where(finite, parameter.grad, 0.0))
-            moment = _whole(self.moments[name]).lerp_(grad, applied * (1 - momentum))
-            if isinstance(parameter, DTensor):
-                self.moments[name] = _as(moment, parameter)
-            direction.copy_(grad.lerp_(moment, momentum))  # Nesterov
-        updates = orthogonalize(directions)  # (K, R, C)
+            direction.copy_(self._direction(name, momentum, finite))
+        updates = orthogonalize_blocks(directions, self.block)  # (K, R, C)
         variance = torch.stack([self.variances[name] for name in names])
         scale = evening(updates, variance, applied * (1 - ROW_BETA))
-        rows, columns = shape
         scale *= applied * (-rate * max(1.0, rows / columns) ** 0.5)
         for index, name in enumerate(names):
             self.variances[name] = variance[index]
@@ -139,3 +156,15 @@ class Muon:
             if self.weight_decay:
                 parameter.mul_(1 - rate * self.weight_decay * applied)
             parameter.add_(_as(updates[index] * scale[index], parameter))
+
+    def _direction(self, name: str, momentum: float, finite: Tensor) -> Tensor:
+        """Moves the average of a matrix's gradients and returns where Nesterov's momentum points, fp32 (R, C)."""
+        parameter, weight = self.parameters[name], 1 - momentum
+        assert parameter.grad is not None
+        if isinstance(parameter, DTensor) or finite.device.type != "cpu":
+            grad = _whole(torch.where(finite, parameter.grad, 0.0))
+            moment = _whole(self.moments[name]).lerp(grad, finite.to(torch.float32) * weight)
+            self.moments[name] = _as(moment, parameter)
+        else:
+            grad, moment = parameter.grad, self.moments[name].lerp_(parameter.grad, weight)
+        return grad.lerp(moment, momentum)

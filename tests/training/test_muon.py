@@ -7,7 +7,15 @@ import pytest
 import torch
 from toy import ROLES, ToyModel, toy_batch
 
-from llmforge.training.muon import POLAR_EXPRESS, Muon, evening, momentum_at, orthogonalize, variance_shape
+from llmforge.training.muon import (
+    POLAR_EXPRESS,
+    Muon,
+    evening,
+    momentum_at,
+    orthogonalize,
+    orthogonalize_blocks,
+    variance_shape,
+)
 from llmforge.training.objective import CausalLMObjective
 from llmforge.training.optimizer import Optimizer
 from llmforge.training.settings import OptimizerSettings
@@ -167,3 +175,33 @@ def test_state_goes_out_and_in(name: str) -> None:
         pair[1].step(1.0, YES)
     for found, wanted in zip(other.parameters(), model.parameters(), strict=True):
         assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("shape", [(20, 8), (8, 20), (12, 12)])
+def test_blocks_are_orthogonal_by_themselves_at_the_norm_of_the_whole(shape: tuple[int, int]) -> None:
+    matrices = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    found = orthogonalize_blocks(matrices, 4)
+    tall, made = (x.mT if shape[1] > shape[0] else x for x in (matrices, found))
+    length, short = tall.shape[1:]
+    for matrix, result in zip(tall, made, strict=True):
+        for start in range(0, length, 4):
+            u, _, vt = torch.linalg.svd(matrix[start : start + 4], full_matrices=False)
+            polar = (u @ vt) * (short / length) ** 0.5
+            assert float((result[start : start + 4] - polar).norm() / polar.norm()) < 0.15
+    torch.testing.assert_close(found.norm(dim=(1, 2)), torch.full((2,), float(short) ** 0.5), rtol=0.1, atol=0)
+
+
+def test_a_last_block_that_is_not_full_and_one_of_all_rows() -> None:
+    matrices = torch.randn(1, 10, 8, generator=torch.Generator().manual_seed(0))
+    found = orthogonalize_blocks(matrices, 4)
+    alone = orthogonalize(matrices[:, 8:]) * 0.8**0.5
+    torch.testing.assert_close(found[:, 8:], alone)
+    for size in (None, 8, 100):
+        torch.testing.assert_close(orthogonalize_blocks(matrices, size), orthogonalize(matrices))
+
+
+def test_the_setting_reaches_muon() -> None:
+    assert Optimizer(ToyModel(), ROLES, OptimizerSettings(block_rows=4)).muon.block == 4  # type: ignore[union-attr]
+    assert Optimizer(ToyModel(), ROLES, OptimizerSettings()).muon.block is None  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="block_rows only with name: muon"):
+        OptimizerSettings(name="adamw", block_rows=4)
