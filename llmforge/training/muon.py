@@ -9,7 +9,7 @@ Dimensions: K matrices, R rows (outputs), C columns (inputs).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -79,7 +79,8 @@ def evening(updates: Tensor, variance: Tensor, weight: Tensor | float) -> Tensor
     scale = variance.clamp_min(_TINY).rsqrt()
     before = mean.sum(dim=(-2, -1), keepdim=True)
     after = (mean * scale.square()).sum(dim=(-2, -1), keepdim=True)
-    return scale * (before / after.clamp_min(_TINY)).sqrt()
+    factors: Tensor = scale * (before / after.clamp_min(_TINY)).sqrt()
+    return factors
 
 
 def variance_shape(rows: int, columns: int) -> tuple[int, int]:
@@ -107,7 +108,7 @@ class Muon:
     """Updates a set of matrices; state by name: `momentum` (like the parameter) and `variance`."""
 
     def __init__(
-        self, parameters: dict[str, Tensor], momentum: float, weight_decay: float, block: int | None = None
+        self, parameters: Mapping[str, Tensor], momentum: float, weight_decay: float, block: int | None = None
     ) -> None:
         """`block`: how many rows are made orthogonal together, as `orthogonalize_blocks`; None: the whole matrix."""
         assert all(value.ndim == 2 for value in parameters.values()), "Muon takes matrices"
