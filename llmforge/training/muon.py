@@ -61,8 +61,8 @@ def orthogonalize_blocks(matrices: Tensor, size: int | None) -> Tensor:
         return orthogonalize(matrices)
     blocks = -(-length // size)
     padded = torch.nn.functional.pad(x, (0, 0, 0, blocks * size - length))  # rows of zeros stay zeros
-    found = orthogonalize(padded.reshape(count * blocks, size, short))
-    found = found.reshape(count, blocks * size, short)[:, :length] * (short / length) ** 0.5
+    parts = orthogonalize(padded.reshape(count * blocks, size, short))
+    found: Tensor = parts.reshape(count, blocks * size, short)[:, :length] * (short / length) ** 0.5
     return found.mT if wide else found
 
 
