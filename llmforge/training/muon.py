@@ -52,7 +52,7 @@ def orthogonalize_blocks(matrices: Tensor, size: int | None) -> Tensor:
     """(K, R, C) -> each `size` rows (columns where there are more) made orthogonal by themselves; None: the whole.
 
     The result has the norm that the whole would have. Cut so, a matrix costs a fraction: work grows with the square
-    of the shorter side (https://arxiv.org/abs/2510.16981 cuts by devices; per-head cuts are those of GLM-5's report).
+    of the shorter side (MuonBP, https://arxiv.org/abs/2510.16981, cuts where devices do; GLM-5 by heads).
     """
     wide = matrices.shape[-1] > matrices.shape[-2]
     x = matrices.mT if wide else matrices  # (K, L, S), L >= S
