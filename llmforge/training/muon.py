@@ -9,7 +9,7 @@ Dimensions: K matrices, R rows (outputs), C columns (inputs).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -30,15 +30,19 @@ SAFETY = 1.02
 MOMENTUM_START = 0.85
 MOMENTUM_STEPS = 300
 ROW_BETA = 0.95
+DTYPE = torch.bfloat16  # of the iteration
 _TINY = 1e-10
 
 
-def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """(K, R, C) -> the nearest semi-orthogonal matrices U V^T of each U S V^T, about (singular values .9 to 1.1)."""
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """(K, R, C) -> the nearest semi-orthogonal matrices U V^T of each U S V^T, about (singular values .9 to 1.1).
+
+    Works in the dtype of the matrices: bf16 is enough and the fastest.
+    """
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
-    norm = x.float().norm(dim=(-2, -1), keepdim=True)
-    x = (x / (norm * SAFETY + 1e-7)).to(dtype).contiguous()
+    norm = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True, dtype=torch.float32)
+    x = (x / (norm * SAFETY + 1e-7).to(x.dtype)).contiguous()
     for a, b, c in POLAR_EXPRESS:
         gram = x @ x.mT  # (K, R, R)
         poly = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
@@ -46,18 +50,39 @@ def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tens
     return x.mT if tall else x
 
 
-def even_out(updates: Tensor, variance: Tensor, weight: Tensor | float) -> Tensor:
-    """Divides each row (each column where there are more) by its own running size; the whole keeps its norm.
+def orthogonalize_blocks(matrices: Tensor, size: int | None) -> Tensor:
+    """(K, R, C) -> each `size` rows (columns where there are more) made orthogonal by themselves; None: the whole.
 
-    updates (K, R, C) fp32; variance (K, R, 1) or (K, 1, C) is moved towards this step's by `weight`, in place.
+    The result has the norm that the whole would have. Cut so, a matrix costs a fraction: work grows with the square
+    of the shorter side (MuonBP, https://arxiv.org/abs/2510.16981, cuts where devices do; GLM-5 by heads).
+    """
+    wide = matrices.shape[-1] > matrices.shape[-2]
+    x = matrices.mT if wide else matrices  # (K, L, S), L >= S
+    count, length, short = x.shape
+    if size is None or size >= short:
+        return orthogonalize(matrices)
+    blocks = -(-length // size)
+    padded = torch.nn.functional.pad(x, (0, 0, 0, blocks * size - length))  # rows of zeros stay zeros
+    parts = orthogonalize(padded.reshape(count * blocks, size, short))
+    found: Tensor = parts.reshape(count, blocks * size, short)[:, :length] * (short / length) ** 0.5
+    return found.mT if wide else found
+
+
+def evening(updates: Tensor, variance: Tensor, weight: Tensor | float) -> Tensor:
+    """What each row (each column where there are more) is multiplied with, so that its running size evens out.
+
+    updates (K, R, C); variance (K, R, 1) or (K, 1, C) fp32 is moved towards this step's by `weight`, in place; the
+    factors (the shape of variance) leave each matrix its norm.
     """
     along = -1 if updates.shape[-2] >= updates.shape[-1] else -2
-    mean = updates.square().mean(dim=along, keepdim=True)
+    norm = torch.linalg.vector_norm(updates, dim=along, keepdim=True, dtype=torch.float32)
+    mean = norm.square() / updates.shape[along]
     variance.lerp_(mean, weight)
     scale = variance.clamp_min(_TINY).rsqrt()
     before = mean.sum(dim=(-2, -1), keepdim=True)
     after = (mean * scale.square()).sum(dim=(-2, -1), keepdim=True)
-    return updates * (scale * (before / after.clamp_min(_TINY)).sqrt())
+    factors: Tensor = scale * (before / after.clamp_min(_TINY)).sqrt()
+    return factors
 
 
 def variance_shape(rows: int, columns: int) -> tuple[int, int]:
@@ -84,8 +109,12 @@ def _as(update: Tensor, like: Tensor) -> Tensor:
 class Muon:
     """Updates a set of matrices; state by name: `momentum` (like the parameter) and `variance`."""
 
-    def __init__(self, parameters: dict[str, Tensor], momentum: float, weight_decay: float) -> None:
+    def __init__(
+        self, parameters: Mapping[str, Tensor], momentum: float, weight_decay: float, block: int | None = None
+    ) -> None:
+        """`block`: how many rows are made orthogonal together, as `orthogonalize_blocks`; None: the whole matrix."""
         assert all(value.ndim == 2 for value in parameters.values()), "Muon takes matrices"
+        self.block = block
         self.parameters, self.momentum, self.weight_decay = parameters, momentum, weight_decay
         self.moments = {name: torch.zeros_like(value) for name, value in parameters.items()}
         self.variances = {
@@ -104,6 +133,8 @@ class Muon:
 
         Where `finite` (a bool on the device) is false nothing changes.
         """
+        if finite.device.type == "cpu" and not bool(finite):
+            return
         momentum = momentum_at(self.updates, self.momentum)
         for names in self._groups:
             named = [name for name in names if self.parameters[name].grad is not None]
@@ -112,23 +143,31 @@ class Muon:
         self.updates += 1
 
     def _update(self, names: Sequence[str], rate: float, momentum: float, finite: Tensor) -> None:
-        parameters = [self.parameters[name] for name in names]
         applied = finite.to(torch.float32)
-        directions = []
-        for name, parameter in zip(names, parameters, strict=True):
-            assert parameter.grad is not None
-            grad = _whole(torch.where(finite, parameter.grad, 0.0))
-            moment = _whole(self.moments[name])
-            moment = moment.lerp(grad, applied * (1 - momentum))
-            self.moments[name] = _as(moment, parameter)
-            directions.append(grad.lerp(moment, momentum))  # Nesterov
-        update = orthogonalize(torch.stack(directions)).float()  # (K, R, C)
+        rows, columns = self.parameters[names[0]].shape
+        directions = torch.empty(len(names), rows, columns, dtype=DTYPE, device=finite.device)
+        # Matrix by matrix, so that what is read again still lies in a CPU's cache.
+        for name, direction in zip(names, directions, strict=True):
+            direction.copy_(self._direction(name, momentum, finite))
+        updates = orthogonalize_blocks(directions, self.block)  # (K, R, C)
         variance = torch.stack([self.variances[name] for name in names])
-        update = even_out(update, variance, applied * (1 - ROW_BETA)) * applied
-        rows, columns = parameters[0].shape
-        size = rate * max(1.0, rows / columns) ** 0.5
-        for index, (name, parameter) in enumerate(zip(names, parameters, strict=True)):
+        scale = evening(updates, variance, applied * (1 - ROW_BETA))
+        scale *= applied * (-rate * max(1.0, rows / columns) ** 0.5)
+        for index, name in enumerate(names):
             self.variances[name] = variance[index]
+            parameter = self.parameters[name]
             if self.weight_decay:
                 parameter.mul_(1 - rate * self.weight_decay * applied)
-            parameter.add_(_as(update[index], parameter), alpha=-size)
+            parameter.add_(_as(updates[index] * scale[index], parameter))
+
+    def _direction(self, name: str, momentum: float, finite: Tensor) -> Tensor:
+        """Moves the average of a matrix's gradients and returns where Nesterov's momentum points, fp32 (R, C)."""
+        parameter, weight = self.parameters[name], 1 - momentum
+        assert parameter.grad is not None
+        if isinstance(parameter, DTensor) or finite.device.type != "cpu":
+            grad = _whole(torch.where(finite, parameter.grad, 0.0))
+            moment = _whole(self.moments[name]).lerp(grad, finite.to(torch.float32) * weight)
+            self.moments[name] = _as(moment, parameter)
+        else:
+            grad, moment = parameter.grad, self.moments[name].lerp_(parameter.grad, weight)
+        return grad.lerp(moment, momentum)

@@ -36,7 +36,8 @@ class Optimizer:
         self.muon = None
         if matrices:
             assert settings.momentum is not None
-            self.muon = Muon({name: self.parameters[name] for name in sorted(matrices)}, settings.momentum, self.decay)
+            members, block = {name: self.parameters[name] for name in sorted(matrices)}, settings.block_rows or None
+            self.muon = Muon(members, settings.momentum, self.decay, block)
         groups = self._groups({name: roles[name] for name in self.parameters if name not in matrices})
         self.adam = None
         if groups:

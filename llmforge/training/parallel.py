@@ -23,6 +23,7 @@ from llmforge.errors import MachineError, UsageError
 from llmforge.runtime.distributed import World
 from llmforge.runtime.stop import sheltered
 from llmforge.tokens.batch import Batch
+from llmforge.training.compiler import compile_options, keep_compiled
 from llmforge.training.optimizer import whole
 from llmforge.training.settings import ParallelSettings
 from llmforge.training.tensor_parallel import share_layers, sum_over
@@ -201,7 +202,8 @@ def _missing_compiler() -> str | None:
 
 def compile_objective(objective: nn.Module) -> None:
     """Compiles the objective's forward and backward pass at its next call, for fixed shapes."""
-    objective.compile(dynamic=False)
+    keep_compiled()
+    objective.compile(dynamic=False, options=compile_options(objective))
 
 
 def gathered(model: ModuleT, build: Callable[[], ModuleT]) -> ModuleT:

@@ -7,7 +7,15 @@ import pytest
 import torch
 from toy import ROLES, ToyModel, toy_batch
 
-from llmforge.training.muon import POLAR_EXPRESS, Muon, even_out, momentum_at, orthogonalize, variance_shape
+from llmforge.training.muon import (
+    POLAR_EXPRESS,
+    Muon,
+    evening,
+    momentum_at,
+    orthogonalize,
+    orthogonalize_blocks,
+    variance_shape,
+)
 from llmforge.training.objective import CausalLMObjective
 from llmforge.training.optimizer import Optimizer
 from llmforge.training.settings import OptimizerSettings
@@ -19,9 +27,9 @@ NO = torch.tensor(False)
 @pytest.mark.parametrize("shape", [(3, 16, 16), (2, 24, 8), (2, 8, 24)])
 def test_the_result_is_near_the_polar_factor(shape: tuple[int, int, int]) -> None:
     matrices = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
-    found = orthogonalize(matrices, torch.float32)
+    found = orthogonalize(matrices)
     u, _, vt = torch.linalg.svd(matrices, full_matrices=False)
-    low = orthogonalize(matrices)
+    low = orthogonalize(matrices.bfloat16())
     assert low.dtype == torch.bfloat16
     for near in (found, low.float()):
         singular = torch.linalg.svdvals(near)
@@ -34,7 +42,7 @@ def test_the_iteration_acts_on_singular_values_alone() -> None:
     values = np.array([1.0, 0.3, 0.05]) / (np.sqrt(1 + 0.09 + 0.0025) * 1.02)
     for a, b, c in POLAR_EXPRESS:
         values = a * values + b * values**3 + c * values**5
-    np.testing.assert_allclose(torch.diagonal(orthogonalize(diagonal, torch.float32)[0]).numpy(), values, rtol=1e-4)
+    np.testing.assert_allclose(torch.diagonal(orthogonalize(diagonal)[0]).numpy(), values, rtol=1e-4)
 
 
 def numpy_step(weight: np.ndarray, grad: np.ndarray, moment: np.ndarray, variance: np.ndarray, rate: float) -> tuple:
@@ -58,8 +66,7 @@ def numpy_step(weight: np.ndarray, grad: np.ndarray, moment: np.ndarray, varianc
 
 @pytest.mark.parametrize("shape", [(12, 12), (20, 8), (8, 20)])
 def test_a_step_is_the_recipe(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int]) -> None:
-    exact = orthogonalize
-    monkeypatch.setattr("llmforge.training.muon.orthogonalize", lambda m: exact(m, torch.float32))
+    monkeypatch.setattr("llmforge.training.muon.DTYPE", torch.float32)
     generator = torch.Generator().manual_seed(1)
     weight = torch.nn.Parameter(torch.randn(*shape, generator=generator))
     muon = Muon({"w": weight}, momentum=0.85, weight_decay=0.0)
@@ -76,7 +83,7 @@ def test_evened_rows_keep_the_norm_of_the_whole() -> None:
         torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([1, 9, 1, 1, 1, 5.0])[:, None]
     )
     variance = torch.zeros(2, 6, 1)
-    found = even_out(updates, variance, 1.0)
+    found = updates * evening(updates, variance, 1.0)
     torch.testing.assert_close(found.norm(dim=(1, 2)), updates.norm(dim=(1, 2)))
     rows = found.norm(dim=2)
     torch.testing.assert_close(rows, rows.mean(dim=1, keepdim=True).expand_as(rows))
@@ -168,3 +175,33 @@ def test_state_goes_out_and_in(name: str) -> None:
         pair[1].step(1.0, YES)
     for found, wanted in zip(other.parameters(), model.parameters(), strict=True):
         assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("shape", [(20, 8), (8, 20), (12, 12)])
+def test_blocks_are_orthogonal_by_themselves_at_the_norm_of_the_whole(shape: tuple[int, int]) -> None:
+    matrices = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    found = orthogonalize_blocks(matrices, 4)
+    tall, made = (x.mT if shape[1] > shape[0] else x for x in (matrices, found))
+    length, short = tall.shape[1:]
+    for matrix, result in zip(tall, made, strict=True):
+        for start in range(0, length, 4):
+            u, _, vt = torch.linalg.svd(matrix[start : start + 4], full_matrices=False)
+            polar = (u @ vt) * (short / length) ** 0.5
+            assert float((result[start : start + 4] - polar).norm() / polar.norm()) < 0.15
+    torch.testing.assert_close(found.norm(dim=(1, 2)), torch.full((2,), float(short) ** 0.5), rtol=0.1, atol=0)
+
+
+def test_a_last_block_that_is_not_full_and_one_of_all_rows() -> None:
+    matrices = torch.randn(1, 10, 8, generator=torch.Generator().manual_seed(0))
+    found = orthogonalize_blocks(matrices, 4)
+    alone = orthogonalize(matrices[:, 8:]) * 0.8**0.5
+    torch.testing.assert_close(found[:, 8:], alone)
+    for size in (None, 8, 100):
+        torch.testing.assert_close(orthogonalize_blocks(matrices, size), orthogonalize(matrices))
+
+
+def test_the_setting_reaches_muon() -> None:
+    assert Optimizer(ToyModel(), ROLES, OptimizerSettings(block_rows=4)).muon.block == 4  # type: ignore[union-attr]
+    assert Optimizer(ToyModel(), ROLES, OptimizerSettings()).muon.block is None  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="block_rows only with name: muon"):
+        OptimizerSettings(name="adamw", block_rows=4)

@@ -1,0 +1,41 @@
+"""What torch.compile is told, and where it keeps what it made. Knows no strategy and no loop."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from torch import nn
+
+_CACHE = "TORCHINDUCTOR_CACHE_DIR"
+# Weights up to which Python's part of a compiled step is worth taking away. Its calls then go from C++ to C++: a
+# longer first compile, which larger models get nothing for.
+SMALL = 3_000_000
+
+
+def keep_compiled() -> Path | None:
+    """Makes the compiler keep what it made in the user's cache folder, unless the user has said where; the folder.
+
+    Its own place is a temporary folder that the next start of the machine empties, and a run whose kernels are still
+    there begins within seconds. None where there is no such folder that can be written.
+    """
+    if _CACHE in os.environ:
+        return Path(os.environ[_CACHE])
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        home = Path(given) if given and Path(given).is_absolute() else Path.home() / ".cache"
+        folder = home / "llmforge" / "inductor"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return None
+    if not os.access(folder, os.W_OK):
+        return None
+    os.environ[_CACHE] = str(folder)
+    return folder
+
+
+def compile_options(objective: nn.Module) -> dict[str, bool] | None:
+    """Options of the compiler for a model of this size on its device; None: its own."""
+    parameters = list(objective.parameters())
+    small = sum(value.numel() for value in parameters) <= SMALL
+    return {"cpp_wrapper": True} if small and all(value.device.type == "cpu" for value in parameters) else None

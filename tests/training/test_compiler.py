@@ -1,0 +1,59 @@
+"""Where compiled kernels are kept, what small models are compiled with, and that compiled gives the eager answer."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from toy import ToyModel, toy_batch
+
+from llmforge.training.compiler import SMALL, compile_options, keep_compiled
+from llmforge.training.objective import CausalLMObjective
+from llmforge.training.parallel import choose_compile, compile_objective
+
+CPU = torch.device("cpu")
+
+
+def test_kernels_lie_in_the_users_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert keep_compiled() == tmp_path / "llmforge" / "inductor"
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "llmforge" / "inductor")
+
+
+def test_the_users_own_place_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "mine"))
+    assert keep_compiled() == tmp_path / "mine"
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "mine")
+
+
+def test_no_folder_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert keep_compiled() is None and "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+
+
+def test_only_small_models_on_a_cpu_are_called_from_c() -> None:
+    assert compile_options(nn.Linear(10, 10)) == {"cpp_wrapper": True}
+    assert compile_options(nn.Linear(10, 10, device="meta")) is None
+    assert compile_options(nn.ParameterList([torch.empty(SMALL + 1)])) is None
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # the compiler's own, while it loads
+@pytest.mark.skipif(choose_compile("auto", CPU, 1e20)[0] is False, reason="this machine has no C++ compiler")
+def test_a_compiled_step_gives_the_eager_gradients() -> None:
+    eager, compiled = CausalLMObjective(ToyModel()), CausalLMObjective(ToyModel())
+    compile_objective(compiled)
+    for step in (0, 1):
+        losses = [objective(toy_batch(step)) for objective in (eager, compiled)]
+        torch.testing.assert_close(*losses)
+        for loss in losses:
+            loss.backward()
+    for wanted, found in zip(eager.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, wanted.grad)
