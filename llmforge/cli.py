@@ -96,8 +96,6 @@ def _command(group: str, *examples: str, to: typer.Typer = app, name: str | None
     "clean -c configs/clean/python-docs.yaml",
     "clean -c configs/clean/folder.yaml sources.0.path=books/ output_dir=runs/books",
     "clean -c configs/clean/folder.yaml sources.0.path=books/ --dry-run --sample 1000",
-    "clean -c configs/clean/folder.yaml output_dir=runs/books --why emma.txt#1",
-    "clean -c configs/clean/folder.yaml output_dir=runs/books --sweep gopher_quality.min_words=20,50,100",
 )
 def clean(call: Call, asked: Asked) -> None:
     """Raw text (files, folders, datasets) -> a corpus folder, and what was dropped and why."""
