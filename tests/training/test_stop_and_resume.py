@@ -162,7 +162,7 @@ sys.exit(guarded(work))
 def test_a_second_signal_within_a_save_ends_at_once_with_the_one_before_whole(tmp_path: Path) -> None:
     here = str(Path(__file__).parent)
     done = subprocess.run(
-        [sys.executable, "-c", TWICE, here, str(tmp_path / "run")], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", TWICE, here, str(tmp_path / "run")], capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 130 and "stopped at once" in done.stderr, done.stderr
     state, notes = latest_state(tmp_path / "run" / "checkpoints")
