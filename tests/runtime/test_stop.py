@@ -40,13 +40,13 @@ def loop(*arguments: str) -> subprocess.Popen[str]:
 def test_the_first_asks_and_the_second_ends(number: signal.Signals) -> None:
     child = loop("once")
     child.send_signal(number)
-    errors = child.communicate(timeout=60)[1]
+    errors = child.communicate(timeout=300)[1]
     assert child.returncode == 75 and f"stopped by {number.name}" in errors and "Traceback" not in errors
     child = loop()
     child.send_signal(number)
     assert child.stderr is not None and "once more stops at once" in child.stderr.readline()
     child.send_signal(signal.SIGTERM)
-    errors = child.communicate(timeout=60)[1]
+    errors = child.communicate(timeout=300)[1]
     assert child.returncode == 130 and errors == "stopped at once; what was saved last is whole\n"
 
 

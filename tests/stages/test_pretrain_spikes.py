@@ -91,7 +91,7 @@ def start(path: Path, *flags: str, script: Path | None = None, ranks: int = 1) -
 
 def done(path: Path, *flags: str, **how: Any) -> tuple[int, str, str]:
     child = start(path, *flags, **how)
-    out, errors = child.communicate(timeout=300)
+    out, errors = child.communicate(timeout=500)
     return child.returncode, out, errors
 
 
@@ -160,7 +160,7 @@ def test_killed_the_same_bits_come_out(undisturbed: tuple[Path, str], tokens: Pa
 
 
 def wait_for_step(output: Path, step: int, child: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 200
+    end = time.monotonic() + 400
     while time.monotonic() < end and child.poll() is None:
         path = output / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
