@@ -33,6 +33,7 @@ class Target:
     name: str
     folder: Path
     read: Callable[[Path], dict[str, str]]
+    doctor: Callable[[Path], bool] = lambda folder: bool(examine(folder).of("damaged"))
 
 
 def damage(lab: Lab, budget: Budget) -> Outcome:
@@ -77,7 +78,7 @@ def _try(lab: Lab, target: Target, harm: Callable[[Lab, Path], str], wanted: dic
     shutil.copytree(target.folder, folder)
     where = harm(lab, folder)
     try:
-        if not examine(folder).of("damaged"):
+        if not target.doctor(folder):
             return "WRONG", f"{where}: doctor calls it whole"
         found = target.read(folder)
     except LlmforgeError as error:
