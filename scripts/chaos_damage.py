@@ -33,7 +33,7 @@ class Target:
     name: str
     folder: Path
     read: Callable[[Path], dict[str, str]]
-    doctor: Callable[[Path], bool] = lambda folder: bool(examine(folder).of("damaged"))
+    doctor: Callable[[Path], bool] = lambda folder: bool(examine(folder).of("damaged") + examine(folder).of("leftover"))
 
 
 def damage(lab: Lab, budget: Budget) -> Outcome:
@@ -122,7 +122,10 @@ def _truncate(lab: Lab, folder: Path) -> str:
 def _zero(lab: Lab, folder: Path) -> str:
     path = _file(lab, folder)
     content = bytearray(path.read_bytes())
-    at = lab.rng.randrange(len(content)) // _PAGE * _PAGE
+    pages = [at for at in range(0, len(content), _PAGE) if any(content[at : at + _PAGE])]
+    if not pages:  # as moments before the first step are: nothing would change
+        return _flip(lab, folder)
+    at = lab.rng.choice(pages)
     size = len(content[at : at + _PAGE])
     content[at : at + _PAGE] = bytes(size)
     path.write_bytes(bytes(content))
