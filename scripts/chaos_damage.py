@@ -33,6 +33,7 @@ class Target:
     name: str
     folder: Path
     read: Callable[[Path], dict[str, str]]
+    doctor: Callable[[Path], bool] = lambda folder: bool(examine(folder).of("damaged") + examine(folder).of("leftover"))
 
 
 def damage(lab: Lab, budget: Budget) -> Outcome:
@@ -77,7 +78,7 @@ def _try(lab: Lab, target: Target, harm: Callable[[Lab, Path], str], wanted: dic
     shutil.copytree(target.folder, folder)
     where = harm(lab, folder)
     try:
-        if not examine(folder).of("damaged"):
+        if not target.doctor(folder):
             return "WRONG", f"{where}: doctor calls it whole"
         found = target.read(folder)
     except LlmforgeError as error:
@@ -121,7 +122,10 @@ def _truncate(lab: Lab, folder: Path) -> str:
 def _zero(lab: Lab, folder: Path) -> str:
     path = _file(lab, folder)
     content = bytearray(path.read_bytes())
-    at = lab.rng.randrange(len(content)) // _PAGE * _PAGE
+    pages = [at for at in range(0, len(content), _PAGE) if any(content[at : at + _PAGE])]
+    if not pages:  # as moments before the first step are: nothing would change
+        return _flip(lab, folder)
+    at = lab.rng.choice(pages)
     size = len(content[at : at + _PAGE])
     content[at : at + _PAGE] = bytes(size)
     path.write_bytes(bytes(content))

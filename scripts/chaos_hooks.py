@@ -10,7 +10,8 @@ sitecustomize from the variable CHAOS_SPEC:
     {"error_at": [7, "EIO"]}         that boundary fails as the operating system would
     {"clock_jumps": true}            time.time() jumps by up to a year back and forth
     {"timeout_seconds": 20}          the process group's timeout
-    {"nan_rows": "HASH", "rank": 1}  the gradients of a batch with this content are NaN on this rank
+    {"nan_rows": "HASH", "rank": 1, "nan_in": "loss"}  a batch with this content has a NaN loss on this rank; with
+                                     "gradient" its gradients become NaN there after the ranks have added theirs up
     {"trace": FILE}                  a line for each restored state and each batch: rank, step, SHA-256
     {"signal_in": ["validation", "SIGTERM"]}  a signal to itself when a validation begins (the second one)
 """
@@ -143,6 +144,15 @@ def _patch_trainer(module: ModuleType, spec: dict[str, Any]) -> None:
     backward, begin, validate = trainer._backward, trainer._begin, trainer._validate
     rank = int(os.environ.get("RANK", "0"))
     seen: list[str] = []
+    poisoned = {"now": False}
+    parallel: Any = module.Parallel  # type: ignore[attr-defined]
+    compute = parallel.__call__
+
+    def new_compute(self: Any, batch: Any) -> Any:
+        loss = compute(self, batch)
+        return loss * float("nan") if poisoned["now"] else loss
+
+    parallel.__call__ = new_compute
 
     def traced(what: str, step: int, digest: str) -> None:
         if "trace" in spec:
@@ -152,8 +162,10 @@ def _patch_trainer(module: ModuleType, spec: dict[str, Any]) -> None:
     def new_backward(self: Any, batch: Any) -> Any:
         digest = digest_of_batch(batch)
         traced("batch", self.progress.step, digest)
+        guilty = spec.get("nan_rows") == digest and rank == spec.get("rank", 0)
+        poisoned["now"] = guilty and spec.get("nan_in", "loss") == "loss"
         loss = backward(self, batch)
-        if spec.get("nan_rows") == digest and rank == spec.get("rank", 0):
+        if guilty and spec.get("nan_in") == "gradient":
             for value in self.optimizer.parameters.values():
                 if value.grad is not None:
                     value.grad.fill_(float("nan"))

@@ -99,8 +99,8 @@ def _kill_rank(lab: Lab, output: Path, size: int, step: int) -> str | None:
 
 def elastic(lab: Lab, budget: Budget) -> Outcome:
     """F3: 4 -> 1 -> 3 -> 2 -> 4 processes over resumes against one process: states, batches and losses."""
-    done = Outcome("F3", "4, 1, 3, 2 and 4 processes over resumes")
     sizes = (4, 1, 3, 2, 4) if budget.scale >= 0.1 else (2, 1)
+    done = Outcome("F3", f"{', '.join(map(str, sizes))} processes over resumes")
     straight, output = lab.place("one"), lab.place("elastic")
     traces = [lab.place("trace") for _ in (*sizes, 0)]
     changes = {"data__document_mask": True}

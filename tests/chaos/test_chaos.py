@@ -102,17 +102,18 @@ def test_other_content_without_a_word_is_a_failure(tools: object, tmp_path: Path
     folder.mkdir()
     (folder / "a").write_bytes(bytes(100))
 
-    def judged(answer: dict[str, str] | Exception) -> str:
+    def judged(answer: dict[str, str] | Exception, noticed: bool = True) -> str:
         def read(path: Path) -> dict[str, str]:
             if isinstance(answer, Exception):
                 raise answer
             return answer
 
-        target = tools.Target("t", folder, read)  # type: ignore[attr-defined]
+        target = tools.Target("t", folder, read, lambda _: noticed)  # type: ignore[attr-defined]
         kind, _ = tools._try(Lab(), target, tools._flip, {"version": "2", "content": "x"})  # type: ignore[attr-defined]
         return str(kind)
 
     assert judged(DamagedError("changed")) == "noticed"
+    assert judged({"version": "2", "content": "x"}, noticed=False) == "WRONG"
     assert judged({"version": "2", "content": "x"}) == "harmless"
     assert judged({"version": "2", "content": "y"}) == "WRONG"
     assert judged({"version": "1", "content": "y", "earlier": "1", "notes": "2 is damaged"}) == "fell back"
