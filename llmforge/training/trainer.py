@@ -143,7 +143,7 @@ class Trainer:
             with self.objective.synchronized(last=number == len(parts) - 1 and not tried):
                 loss = losses(part.to(self.config.device))
                 self._clock.mark("forward")
-                (loss * scale).backward()  # type: ignore[no-untyped-call]
+                (loss * scale).backward()
                 self._clock.mark("backward")
             total += loss.detach()
         return total if tried else self.config.world.total(total)
