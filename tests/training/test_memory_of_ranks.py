@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from toy import run_folder, toy_batch, toy_trainer
 
+pytestmark = pytest.mark.slow
+
 
 def on_two_ranks(folder: Path, first_bad: int) -> list[subprocess.Popen[bytes]]:
     with socket.socket() as found:

@@ -77,3 +77,21 @@ def test_a_uniform_model_pays_log_v_for_each_label() -> None:
     batch = toy_batch(1)
     loss = CausalLMObjective(model)(batch)
     assert float(loss.detach()) == pytest.approx(batch.num_trained * math.log(23), rel=1e-6)
+
+
+def test_torchs_own_fused_loss_agrees() -> None:
+    """torch 2.13's F.linear_cross_entropy, another implementation of the same chunked idea."""
+    fused = getattr(torch.nn.functional, "linear_cross_entropy", None)
+    if fused is None:
+        pytest.skip("this torch has no linear_cross_entropy")
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(64, 16, requires_grad=True), torch.randn(300, 16, requires_grad=True)
+    labels = torch.randint(0, 300, (64,))
+    labels[::5] = -100
+    ours = summed_cross_entropy(hidden, weight, labels)
+    found = torch.autograd.grad(ours, [hidden, weight])
+    theirs = fused(hidden, weight, labels, reduction="sum")
+    wanted = torch.autograd.grad(theirs, [hidden, weight])
+    torch.testing.assert_close(ours, theirs)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
