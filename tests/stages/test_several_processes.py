@@ -157,6 +157,36 @@ def test_four_one_three_two_four_processes(tokens: Path, tmp_path: Path) -> None
     assert [row[2] for row in found] == pytest.approx([row[2] for row in wanted], abs=1e-5)
 
 
+@pytest.mark.slow
+def test_finetune_goes_on_by_itself_too(talking_model: Path, tmp_path: Path) -> None:
+    rows_of_talk = [
+        {"messages": [{"role": "user", "content": f"{n} and {n}?"}, {"role": "assistant", "content": str(2 * n)}]}
+        for n in range(40)
+    ]
+    talk = tmp_path / "talk.jsonl"
+    talk.write_text("".join(json.dumps(row) + "\n" for row in rows_of_talk))
+    usual = {
+        "base_model": str(talking_model),
+        "device": "cpu",
+        "precision": "fp32",
+        "data": {"train": [str(talk)]},
+        "train": {"max_steps": 200, "micro_batch_size": 2, "save_every": 20, "log_every": 1, "compile": False},
+    }
+    folders = {}
+    for name in ("alone", "killed"):
+        output = folders[name] = tmp_path / name
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(json.dumps({**usual, "output_dir": str(output)}))
+        command = [*COMMAND, "finetune", "-c", str(file), "--quiet", "--nproc", "2", "--max-restarts", "1"]
+        with started(command) as agent:
+            if name == "killed":
+                wait_for_step(output, 50, agent)
+                os.kill(ranks(agent.pid)[1], signal.SIGKILL)
+            said = ended(agent, 0)
+    assert "restart 1 of 1" in said
+    assert digests(folders["killed"], 200) == digests(folders["alone"], 200)
+
+
 CLUSTER = Path(__file__).parents[2] / "configs" / "cluster"
 # Stands in for Slurm: srun starts the command once a machine, all of them this one; scontrol names it and writes down
 # what is to queue again.
