@@ -75,6 +75,7 @@ def test_killed_ranks_and_the_run_goes_on_by_itself(undisturbed: Path, tokens: P
     same(output, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_stopped_rank_is_noticed_and_named(tokens: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     file = config(tokens, output, parallel={"timeout_seconds": 3}, train__max_steps=20_000)
@@ -91,6 +92,7 @@ def test_a_stopped_rank_is_noticed_and_named(tokens: Path, tmp_path: Path) -> No
     assert (output / "checkpoints" / "step-25").is_dir()
 
 
+@pytest.mark.slow
 def test_what_a_restart_cannot_mend_is_said_once_and_not_tried_again(tokens: Path, tmp_path: Path) -> None:
     file = config(tokens, tmp_path / "run", train__global_batch_size=1, train__micro_batch_size=1)
     with started(pretrain(file, "--max-restarts", "3")) as agent:
