@@ -20,6 +20,8 @@ from several_processes import COMMAND, ended, gone, ranks, rows, started, wait_f
 from test_pretrain_stage import digests, metrics, values, write_tokens  # noqa: E402
 
 STEPS = 300
+# Each starts up to fourteen processes, one after another.
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")
