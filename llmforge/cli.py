@@ -142,7 +142,7 @@ def tokenize(call: Call) -> None:
     "Models",
     "pretrain -c configs/pretrain/quickstart.yaml",
     "pretrain -c configs/pretrain/quickstart.yaml train.max_steps=100 optimizer.lr=0.02 output_dir=runs/try",
-    "pretrain -c configs/pretrain/quickstart.yaml --nproc 2",
+    "pretrain -c configs/pretrain/quickstart.yaml --nproc 2 --max-restarts 3",
 )
 def pretrain(call: Call, training: Training) -> None:
     """Token shards -> a model folder, from scratch or from another model; goes on where it was stopped."""

@@ -189,7 +189,7 @@ def _explained(error: Exception, watch: Watch) -> Exception:
         # The agent ends the others as soon as one is gone; this one is leaving, and has something to say first.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     told = watch.announced()
-    blamed = "" if told else watch.blame()
+    blamed = "" if told else watch.blame(error)
     told = told or watch.announced()  # the other may still have been about to tell
     quiet = not watch.speaks()
     if told:

@@ -193,6 +193,12 @@ def _watched(spec: WorkerSpec, logs: object, passing: _Passing) -> LocalElasticA
                 store.set(MEETING, str(uuid.uuid4()))
             os.environ[MEETING] = store.get(MEETING).decode()  # the ranks inherit it
 
+        def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
+            started: dict[int, Any] = super()._start_workers(worker_group)
+            if passing.asked:  # while there were none
+                passing.send(signal.SIGTERM)
+            return started
+
         def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
             codes = self._first_to_fail()
             if codes:

@@ -14,6 +14,7 @@ import os
 import platform
 import threading
 import time
+import traceback
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -75,14 +76,17 @@ class Watch:
             except (RuntimeError, OSError):
                 return  # the store is gone, and with it the group
 
-    def dump(self) -> Path:
-        """Writes the stacks of all threads of this process, once, and returns the file."""
+    def dump(self, error: BaseException | None = None) -> Path:
+        """Writes where `error` came from and the stacks of all threads of this process, once; returns the file."""
         path = self.stacks / f"rank-{self.rank}.txt"
         if not self._dumped.is_set():
             self._dumped.set()
             self.stacks.mkdir(parents=True, exist_ok=True)
             with path.open("w", encoding="utf-8") as stream:
                 stream.write(f"rank {self.rank} of {self.size}, pid {os.getpid()} on {platform.node()}\n")
+                if error is not None:
+                    stream.write("waited in vain:\n")
+                    traceback.print_exception(error, file=stream)
                 stream.flush()
                 faulthandler.dump_traceback(file=stream, all_threads=True)
         return path
@@ -110,9 +114,12 @@ class Watch:
         except (RuntimeError, OSError):
             return self.rank == 0
 
-    def blame(self) -> str:
-        """Raises the alarm, waits for signs of life, and says in words which processes give none; empty: all do."""
-        self.dump()
+    def blame(self, error: BaseException) -> str:
+        """Raises the alarm, waits for signs of life, and says in words which processes give none; empty: all do.
+
+        `error` is what was felt here of another's absence.
+        """
+        self.dump(error)
         try:
             self._store.set("alarm", str(self.rank))
             before = self._beats()

@@ -20,6 +20,8 @@ from several_processes import COMMAND, ended, gone, ranks, rows, started, wait_f
 from test_pretrain_stage import digests, metrics, values, write_tokens  # noqa: E402
 
 STEPS = 300
+# Each starts up to fourteen processes, one after another.
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,7 @@ def test_killed_ranks_and_the_run_goes_on_by_itself(undisturbed: Path, tokens: P
     same(output, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_stopped_rank_is_noticed_and_named(tokens: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     file = config(tokens, output, parallel={"timeout_seconds": 3}, train__max_steps=20_000)
@@ -91,6 +94,7 @@ def test_a_stopped_rank_is_noticed_and_named(tokens: Path, tmp_path: Path) -> No
     assert (output / "checkpoints" / "step-25").is_dir()
 
 
+@pytest.mark.slow
 def test_what_a_restart_cannot_mend_is_said_once_and_not_tried_again(tokens: Path, tmp_path: Path) -> None:
     file = config(tokens, tmp_path / "run", train__global_batch_size=1, train__micro_batch_size=1)
     with started(pretrain(file, "--max-restarts", "3")) as agent:
@@ -155,6 +159,36 @@ def test_four_one_three_two_four_processes(tokens: Path, tmp_path: Path) -> None
     wanted = [(row["step"], row["tokens"], row["loss"]) for row in rows(alone) if "loss" in row]
     assert [row[:2] for row in found] == [row[:2] for row in wanted] and len(found) == 20
     assert [row[2] for row in found] == pytest.approx([row[2] for row in wanted], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_finetune_goes_on_by_itself_too(talking_model: Path, tmp_path: Path) -> None:
+    rows_of_talk = [
+        {"messages": [{"role": "user", "content": f"{n} and {n}?"}, {"role": "assistant", "content": str(2 * n)}]}
+        for n in range(40)
+    ]
+    talk = tmp_path / "talk.jsonl"
+    talk.write_text("".join(json.dumps(row) + "\n" for row in rows_of_talk))
+    usual = {
+        "base_model": str(talking_model),
+        "device": "cpu",
+        "precision": "fp32",
+        "data": {"train": [str(talk)]},
+        "train": {"max_steps": 200, "micro_batch_size": 2, "save_every": 20, "log_every": 1, "compile": False},
+    }
+    folders = {}
+    for name in ("alone", "killed"):
+        output = folders[name] = tmp_path / name
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(json.dumps({**usual, "output_dir": str(output)}))
+        command = [*COMMAND, "finetune", "-c", str(file), "--quiet", "--nproc", "2", "--max-restarts", "1"]
+        with started(command) as agent:
+            if name == "killed":
+                wait_for_step(output, 50, agent)
+                os.kill(ranks(agent.pid)[1], signal.SIGKILL)
+            said = ended(agent, 0)
+    assert "restart 1 of 1" in said
+    assert digests(folders["killed"], 200) == digests(folders["alone"], 200)
 
 
 CLUSTER = Path(__file__).parents[2] / "configs" / "cluster"

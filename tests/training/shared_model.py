@@ -88,10 +88,10 @@ def gradients_norm_weights(folder: Path, world: World, strategy: str, optimizer:
         return found | {f"weight.{name}": whole(p.detach()).clone() for name, p in parameters.items()}
 
 
-def go_on(folder: Path, world: World, strategy: str, until: int) -> list[str]:
+def go_on(folder: Path, world: World, strategy: str, until: int, optimizer: str = "adamw") -> list[str]:
     """Goes on from the newest state to step `until`; returns the names of tensors that are not loaded as saved."""
     with RunFolder.open(folder, "pretrain", {}, passive=not world.first) as run:
-        trainer, saved = shared_trainer(run, world, strategy, "muon", max_steps=until, log_every=1, keep_last=9)
+        trainer, saved = shared_trainer(run, world, strategy, optimizer, max_steps=until, log_every=1, keep_last=9)
         wrong = []
         if saved is not None:
             parts = trainer.objective.model, trainer.optimizer, trainer.schedule
