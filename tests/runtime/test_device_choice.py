@@ -89,3 +89,9 @@ def test_determinism_is_switched() -> None:
     finally:
         device.be_deterministic(False)
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_cpu_is_measured_by_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 1.0, 2.0, 3.0, 3.5, 9.0])  # the end, three starts, the third's end, and past the end
+    monkeypatch.setattr(device.time, "thread_time", lambda: next(times))
+    assert device.matmul_rate(torch.float32, CPU, size=64) == 2 * 64**3 / 0.5
