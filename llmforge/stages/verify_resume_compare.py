@@ -21,7 +21,9 @@ from llmforge.checkpoint.tensor_spans import ITEM_BYTES, TensorSpan, read_spans
 from llmforge.runtime.files import files_below
 
 # What differs between two runs of the same bits: rates and times, and where the run lies.
-CLOCKED = frozenset({"tokens_per_second", "step_seconds", "mfu", "memory_bytes", "elapsed", "reserve", "output_dir"})
+CLOCKED = frozenset(
+    {"tokens_per_second", "step_seconds", "split_seconds", "mfu", "memory_bytes", "elapsed", "reserve", "output_dir"}
+)
 _POSITION = "metrics_position"
 _MANIFEST, _LINES = "manifest.json", ("metrics.jsonl", "samples.jsonl")
 _ARTEFACTS = ("model", "adapter")

@@ -22,7 +22,7 @@ from llmforge.tokenizer.train import train_tokenizer
 from llmforge.tokens.write import TokenWriter
 
 WORDS = "the list of a value returns an item when it is called with no key and then the next one is read".split()
-TIMED = ("tokens_per_second", "step_seconds", "mfu", "memory_bytes")
+TIMED = ("tokens_per_second", "step_seconds", "split_seconds", "mfu", "memory_bytes")
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from llmforge.tokenizer.train import train_tokenizer
 from llmforge.tokens.write import TokenWriter
 
 WORDS = "the list of a value returns an item when it is called with no key and then the next one is read".split()
-TIMED = ("tokens_per_second", "step_seconds", "mfu", "memory_bytes")
+TIMED = ("tokens_per_second", "step_seconds", "split_seconds", "mfu", "memory_bytes")
 STEPS, JUDGED_FROM = 84, 36  # judged from `window` leaps on, each over four losses
 SPIKES = {"window": 32, "max_rewinds": 16, "threshold": 4.0}
 

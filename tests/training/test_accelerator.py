@@ -111,7 +111,7 @@ def test_nothing_in_the_step_reads_the_device(tmp_path: Path, optimizer: str, do
             rows = made.batches(step)
             loss = made._backward(rows)
             norm, finite = made._clip(loss)
-            with made._norms.around(step + 1):
+            with made._reporting.norms.around(step + 1):
                 made.optimizer.step(made.schedule.factor(step), finite)
             made._count(rows, loss, norm, finite)
         assert norm.device == loss.device == finite.device == META

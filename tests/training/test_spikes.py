@@ -22,7 +22,7 @@ from llmforge.training.spikes import Found, SpikeWatch, data_step, run_step
 from llmforge.training.state import open_state
 from llmforge.training.trainer import Trainer
 
-TIMED = ("tokens_per_second", "step_seconds", "mfu", "memory_bytes")
+TIMED = ("tokens_per_second", "step_seconds", "split_seconds", "mfu", "memory_bytes")
 SPIKES = {"window": 8, "threshold": 12.0}
 
 

@@ -21,7 +21,7 @@ from llmforge.errors import MachineError, StopRequested
 from llmforge.training.state import open_state
 from llmforge.training.trainer import Trainer
 
-TIMED = ("tokens_per_second", "step_seconds", "mfu", "memory_bytes")
+TIMED = ("tokens_per_second", "step_seconds", "split_seconds", "mfu", "memory_bytes")
 TRAIN = {"max_steps": 20, "log_every": 4, "save_every": 5, "eval_every": 6, "early_stopping": {"patience": 50}}
 
 
