@@ -33,7 +33,13 @@ class Target:
     name: str
     folder: Path
     read: Callable[[Path], dict[str, str]]
-    doctor: Callable[[Path], bool] = lambda folder: bool(examine(folder).of("damaged") + examine(folder).of("leftover"))
+    doctor: Callable[[Path], bool] = lambda folder: _told(folder)
+
+
+def _told(folder: Path) -> bool:
+    """Whether doctor sees that something is not as it was written."""
+    found = examine(folder)
+    return bool(found.of("damaged") or found.of("leftover")) or "there is no manifest" in found.page()
 
 
 def damage(lab: Lab, budget: Budget) -> Outcome:
@@ -234,10 +240,12 @@ def _read_corpus(folder: Path) -> dict[str, str]:
 
 def _read_tokenizer(folder: Path) -> dict[str, str]:
     """As `tokenize` does."""
-    from llmforge.tokenizer.files import find_tokenizer
+    from llmforge.tokenizer.files import find_tokenizer, tokenizer_fingerprint
     from llmforge.tokenizer.tokenizer import Tokenizer
 
-    return {"version": "tokenizer", "content": _digest(*_vocabulary(Tokenizer.load(find_tokenizer(folder))))}
+    found = find_tokenizer(folder)
+    tokenizer_fingerprint(found)
+    return {"version": "tokenizer", "content": _digest(*_vocabulary(Tokenizer.load(found)))}
 
 
 # ---------------------------------------------------------------------- changes between a stop and a resume

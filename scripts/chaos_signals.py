@@ -202,7 +202,8 @@ def _judge_nan(lab: Lab, done: Outcome, children: list[Child], runs: list[Path],
     difference = lab.compare(runs[1], runs[0])
     done.check(difference is None, f"{name}: the replay differs: {difference}")
     rewound = any(word in text for word in ("rewind", "went back"))
-    done.notes.append(f"{name}: {'went back and skipped' if rewound else 'the step was left out'}")
+    became = "went back and skipped" if rewound else "the step was left out" if told else "nothing was told"
+    done.notes.append(f"{name}: {became}")
 
 
 def owners(lab: Lab, budget: Budget) -> Outcome:

@@ -62,6 +62,9 @@ def check_run(folder: Path, found: Diagnosis, repair: bool) -> list[Path]:
         newest = _check_states(folder, found, repair)
         _check_metrics(folder, found)
         kinds = [kind for kind in ARTEFACTS if (folder / kind).is_dir() and not (folder / kind / "run.json").exists()]
+        for kind in kinds:
+            if not (folder / kind / "manifest.json").is_file():
+                found.add("damaged", folder / kind / "manifest.json", "is missing; every artefact of a run has one")
         broken = [folder / kind for kind in kinds if not check_folder(folder / kind, kind, found)]
         _check_leftovers(folder, found, repair, owner)
         for name, what in _KEPT.items():
@@ -125,7 +128,7 @@ def _check_states(folder: Path, found: Diagnosis, repair: bool) -> int | None:
 def _check_latest(checkpoints: Path, newest: str, found: Diagnosis, repair: bool) -> None:
     path = checkpoints / _LATEST
     try:
-        named = path.read_text(encoding="utf-8").strip()
+        named = path.read_text(encoding="utf-8").removesuffix("\n")
     except (OSError, ValueError):
         named = "nothing"
     if named == newest:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from llmforge.errors import DamagedError, DataError
 from llmforge.runtime.files import digest_file, disk_errors, restore_folder
+from llmforge.runtime.manifest import NAME as MANIFEST
+from llmforge.runtime.manifest import load_manifest
 
 MODEL_FILE = "tokenizer.model"
 BYTES_FILE = "bytes_per_id.json"  # how many bytes of text each id stands for; 0: a control symbol
@@ -56,9 +58,26 @@ def tokenizer_digest(folder: Path) -> str:
 
 
 def tokenizer_fingerprint(folder: Path) -> str:
-    """A digest over all files of a tokenizer, the chat template's included."""
-    parts = [f"{name} {digest_file(folder / name)}" for name in TOKENIZER_FILES if (folder / name).is_file()]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    """A digest over all files of a tokenizer, the chat template's included.
+
+    Raises:
+        DamagedError: a file is not what the folder's manifest says; a flipped bit can make another vocabulary of it.
+    """
+    digests = {name: digest_file(folder / name) for name in TOKENIZER_FILES if (folder / name).is_file()}
+    written = _written(folder)
+    for name in TOKENIZER_FILES:
+        if name in written and digests.get(name) != written[name]:
+            what = "was changed: its SHA-256 differs" if name in digests else "is missing"
+            raise DamagedError(f"the file {what}", folder / name, "make or get the tokenizer again")
+    return hashlib.sha256("\n".join(f"{name} {digest}" for name, digest in digests.items()).encode()).hexdigest()
+
+
+def _written(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file by the folder's manifest; empty for a folder without one, as foreign ones are."""
+    if not (folder / MANIFEST).is_file():
+        return {}
+    kind = "model" if (folder / "config.json").is_file() else "tokenizer"
+    return {name: entry[0] for name, entry in load_manifest(folder, kind).files.items()}
 
 
 def copy_tokenizer(source: Path, target: Path) -> list[str]:

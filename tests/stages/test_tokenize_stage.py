@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 from llmforge.corpus.document import Document
 from llmforge.corpus.folder import CorpusWriter
-from llmforge.errors import DataError, StopRequested
+from llmforge.errors import DamagedError, DataError, StopRequested
 from llmforge.runtime.console import Console
 from llmforge.runtime.files import digest_file, files_below
 from llmforge.runtime.manifest import write_manifest
@@ -198,3 +199,20 @@ def test_a_mistake_leaves_nothing_behind(inputs: dict[str, Any], tmp_path: Path)
     with pytest.raises(DataError, match="no training text"):
         run(inputs, tmp_path / "run", corpus=str(corpus))
     assert [path.name for path in (tmp_path / "run").iterdir() if "tokens" in path.name] == []
+
+
+def test_a_tokenizer_with_a_flipped_bit_is_refused_by_name(inputs: dict[str, Any], tmp_path: Path) -> None:
+    """Such a file may load as another vocabulary: only its digest tells."""
+    folder = tmp_path / "tokenizer"
+    shutil.copytree(inputs["tokenizer"], folder)
+    write_manifest(folder, "tokenizer", config={})
+    path = folder / "tokenizer.model"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 16
+    path.write_bytes(bytes(content))
+    with pytest.raises(DamagedError, match="tokenizer.model: the file was changed"):
+        run({**inputs, "tokenizer": str(folder)}, tmp_path / "run")
+    path.unlink()
+    with pytest.raises(DamagedError, match="tokenizer.model: the file is missing"):
+        run({**inputs, "tokenizer": str(folder)}, tmp_path / "run")
+    assert not (tmp_path / "run" / "tokens").exists()
