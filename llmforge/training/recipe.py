@@ -40,6 +40,14 @@ class Completed:
     optimizer: OptimizerSettings
     chosen: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def lines(self) -> list[str]:
+        """What was chosen, as key=value."""
+        shown = (
+            (key, f"{value:,}" if isinstance(value, int) else f"{value:.6g}") for key, value in self.chosen.items()
+        )
+        return [f"{key}={value}" for key, value in shown]
+
 
 def run_tokens(parameters: int) -> int:
     """Tokens of a run that makes the most of its FLOP: 20 a parameter."""
