@@ -123,9 +123,9 @@ def _train(
     batches = data.batches(config, rows)
     recipe = Recipe(made.train, made.optimizer, config.scheduler, config.parallel)
     horizon = make_horizon(recipe, rows, seq_len, batches.num_windows)
-    for key, value in made.chosen.items():
-        bench.console.say(f"{key}: auto is {value:,g}")
-        folder.log(f"{key}: auto is {value:,g}")
+    for line in made.lines:
+        bench.console.say(f"auto: {line}")
+        folder.log(f"auto: {line}")
     for line in data.check_enough(config, batches, horizon.steps):
         bench.console.say(line)
         folder.log(line)
@@ -244,7 +244,7 @@ def preview(config: PretrainConfig) -> dict[str, object]:
         "writes": [str(output / "model"), str(output / "checkpoints")],
         "bytes": 4 * shape.num_parameters + states,
         "parameters": shape.num_parameters,
-        "auto": [f"{key}={value:,g}" for key, value in made.chosen.items()],
+        "auto": made.lines,
     }
 
 

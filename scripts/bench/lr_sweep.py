@@ -1,7 +1,7 @@
 """Whether one learning rate serves every width: short runs over widths and rates, and the best rate of each width.
 
     python scripts/bench/lr_sweep.py --tokens DIR [--optimizer muon,adamw] [--widths 128,256,384,512] [--steps 150]
-                                     [--rates 0.01,0.02,0.04,0.08] [--depth 4] [--seeds 1] [--json FILE]
+                                     [--rates 0.02,0.04,0.08] [--depth 4] [--seeds 1] [--json FILE]
 
 DIR is a tokens folder, or the run folder of `tokenize`. Each run is the trainer's own model, optimizer, schedule (WSD
 over the whole of the short run) and batches; the batches and the first weights are those of the seed, the same for
@@ -22,7 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 ROWS, LENGTH, HEAD = 16, 128, 64
-RATES = {"muon": (0.01, 0.02, 0.04, 0.08), "adamw": (1e-3, 2e-3, 4e-3, 8e-3)}
+RATES = {"muon": (0.01, 0.02, 0.04, 0.08, 0.16), "adamw": (1e-3, 2e-3, 4e-3, 8e-3)}
 _SHOWN = 0.2  # of the steps, at the end
 
 

@@ -64,6 +64,7 @@ def test_everything_left_to_auto() -> None:
         "optimizer.lr": 0.04,
     }
     assert made.train.max_tokens == 200_000_000 and made.train.batch_rows(256) == 128 and made.optimizer.lr == 0.04
+    assert made.lines == ["train.max_tokens=200,000,000", "train.global_batch_tokens=32,768", "optimizer.lr=0.04"]
     assert train.max_tokens == "auto", "what was given stays as it is"
 
 
