@@ -75,6 +75,14 @@ class World:
             dist.all_reduce(values)
         return values
 
+    def everywhere(self, flag: Tensor) -> Tensor:
+        """Whether a bool on the device is true in every process, the same everywhere; nothing waits for the device."""
+        if self.size == 1:
+            return flag
+        shared = flag.to(torch.float32)
+        dist.all_reduce(shared, op=dist.ReduceOp.MIN)
+        return shared > 0
+
     def largest(self, values: list[float]) -> list[float]:
         """The elementwise maximum over all processes, the same everywhere."""
         if self.size == 1:

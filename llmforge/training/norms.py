@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from llmforge.training.loop_parts import Loop
-from llmforge.training.optimizer import whole
+from llmforge.training.tensor_parallel import total_norm
 
 
 class GroupNorms:
@@ -53,4 +53,4 @@ class GroupNorms:
 
 
 def _norm(tensors: list[Tensor]) -> Tensor:
-    return whole(torch.nn.utils.get_total_norm(tensors)) if tensors else torch.zeros(())
+    return total_norm(tensors) if tensors else torch.zeros(())

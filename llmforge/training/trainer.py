@@ -197,7 +197,7 @@ class Trainer:
         return total if tried else self.config.world.total(total)
 
     def _clip(self, loss: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradients' norm before they are cut to `max_grad_norm`, and whether norm and loss are finite."""
+        """The gradients' norm before they are cut to `max_grad_norm`, and whether norm and loss are finite everywhere."""
         grads = [value.grad for value in self.optimizer.parameters.values() if value.grad is not None]
         norm = total_norm(grads)
         limit = self.config.train.max_grad_norm
@@ -205,7 +205,8 @@ class Trainer:
             share = (limit / (norm + 1e-6)).clamp(max=1.0)
             for alike in by_mesh(grads):
                 torch._foreach_mul_(alike, share)
-        return norm, norm.isfinite() & loss.isfinite()
+        # Asked of all, since a process whose memory fails would else part from the others without a word.
+        return norm, self.config.world.everywhere(norm.isfinite() & loss.isfinite())
 
     def _count(self, batch: Batch, loss: Tensor, norm: Tensor, finite: Tensor) -> None:
         self.progress.step += 1

@@ -133,7 +133,7 @@ def test_a_resumed_run_keeps_the_smaller_micro_batches(tmp_path: Path) -> None:
         trainer = toy_trainer(run, {"max_steps": 4, "save_every": 2, "micro_batch_size": 16})
         Limited(trainer, fits=4)
         trainer.train()
-        tensors, meta = capture(trainer.objective.model, trainer.optimizer, trainer.schedule, trainer.progress, {})
+        tensors, meta = capture(trainer.objective.model, trainer.optimizer, trainer.schedule, trainer.progress, {}, {})
         meta |= {"window": {"read": [], "not_finite": 0}, "metrics_position": 0, "reserve": 0.0, "choices": {}}
         again = toy_trainer(run, {"max_steps": 6, "micro_batch_size": 16})
         limited = Limited(again, fits=99)
