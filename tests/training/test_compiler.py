@@ -45,7 +45,7 @@ def test_only_small_models_on_a_cpu_are_called_from_c() -> None:
     assert compile_options(nn.ParameterList([torch.empty(SMALL + 1)])) is None
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # the compiler's own, while it loads
+@pytest.mark.filterwarnings("default")  # the compiler's own, which are errors elsewhere
 @pytest.mark.skipif(choose_compile("auto", CPU, 1e20)[0] is False, reason="this machine has no C++ compiler")
 def test_a_compiled_step_gives_the_eager_gradients() -> None:
     eager, compiled = CausalLMObjective(ToyModel()), CausalLMObjective(ToyModel())
