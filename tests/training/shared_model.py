@@ -19,7 +19,7 @@ from llmforge.training.assemble import Bench, Job, Recipe, Start, Trained, make_
 from llmforge.training.objective import CausalLMObjective
 from llmforge.training.optimizer import trainable, whole
 from llmforge.training.settings import OptimizerSettings, ParallelSettings, SchedulerSettings, TrainSettings
-from llmforge.training.state import Saved, capture, find_state, restore
+from llmforge.training.state import Claim, Saved, capture, find_state, restore
 from llmforge.training.trainer import Trainer
 
 ROWS = 7
@@ -70,7 +70,7 @@ def shared_trainer(folder: Any, world: World, strategy: str, optimizer: str = "a
     job = Job(folder, recipe, {}, {}, toy_batch, make_horizon(recipe, ROWS, LENGTH, 100), LENGTH, ROWS)
     bench = Bench(world, torch.device("cpu"), Console(quiet=True))
     trained = Trained(CausalLMObjective(made), parameter_roles(made), 1000.0)
-    saved, _ = find_state(folder.path, "auto", {}, {}, job.horizon, world)
+    saved, _ = find_state(folder.path, "auto", Claim({}, {}, job.horizon), world)
     return make_trainer(job, bench, Start(saved, torch.float32, False), trained), saved
 
 
@@ -95,8 +95,8 @@ def go_on(folder: Path, world: World, strategy: str, until: int, optimizer: str 
         wrong = []
         if saved is not None:
             parts = trainer.objective.model, trainer.optimizer, trainer.schedule
-            progress, best = restore(saved, *parts)
-            again, _ = capture(*parts, progress, best)
+            progress, best, average = restore(saved, *parts)
+            again, _ = capture(*parts, progress, best, average)
             assert again.keys() == saved.tensors.keys()
             if world.first:  # which alone has them whole
                 wrong = [name for name, value in again.items() if not torch.equal(value, saved.tensors[name])]
