@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# ruff, mypy, then all tests; arguments go to pytest, whose exit code is passed on.
+# ruff, mypy, then the tests but the slow ones (scripts/test-slow.sh); arguments go to pytest, whose exit code is passed on.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 ensure_environment test
@@ -12,7 +12,7 @@ tests=0
 if [ $# -gt 0 ]; then
   "$VENV/bin/python" -m pytest -q "$@" || tests=$?
 else
-  "$VENV/bin/python" -m pytest -q -n auto --dist loadfile || tests=$?
+  "$VENV/bin/python" -m pytest -q -n auto --dist loadfile -m "not slow" || tests=$?
 fi
 [ "$tests" -ne 0 ] && exit "$tests"
 exit "$checks"

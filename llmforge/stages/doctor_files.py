@@ -182,7 +182,8 @@ def check_tokenizer(folder: Path, found: Diagnosis) -> bool:
     except LlmforgeError as error:
         found.add("damaged", error.where or folder, error.what)
         return False
-    found.add("note", folder, f"loads: {tokenizer.vocab_size:,} ids")
+    lacking = "" if (folder / NAME).is_file() else " (there is no manifest)"
+    found.add("note", folder, f"loads: {tokenizer.vocab_size:,} ids{lacking}")
     return whole
 
 

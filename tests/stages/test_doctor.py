@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from llmforge import cli
 from llmforge.checkpoint.tensor_spans import read_spans
-from llmforge.checkpoint.train_state import latest_state, save_state
+from llmforge.checkpoint.train_state import Retention, latest_state, save_state
 from llmforge.errors import BusyError, UsageError
 from llmforge.runtime.files import publish_folder
 from llmforge.runtime.manifest import write_manifest
@@ -56,7 +56,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 def write_state(run: Path, step: int) -> Path:
     generator = torch.Generator().manual_seed(step)
     tensors = {name: torch.randn(60, 70, generator=generator) for name in ("model.a", "model.b", "optimizer.a")}
-    return save_state(run / "checkpoints", step, tensors, {"progress": {"step": step}}, keep_last=5)
+    return save_state(run / "checkpoints", step, tensors, {"progress": {"step": step}}, Retention(5))
 
 
 @pytest.fixture
