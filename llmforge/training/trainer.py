@@ -197,7 +197,7 @@ class Trainer:
         return total if tried else self.config.world.total(total)
 
     def _clip(self, loss: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradients' norm before they are cut to `max_grad_norm`, and whether that and the loss are finite everywhere."""
+        """The gradients' norm before the cut to `max_grad_norm`, and whether all is finite, in every process."""
         grads = [value.grad for value in self.optimizer.parameters.values() if value.grad is not None]
         norm = total_norm(grads)
         limit = self.config.train.max_grad_norm
