@@ -9,7 +9,6 @@ sitecustomize from the variable CHAOS_SPEC:
     {"signal_at": [7, "SIGTERM"]}    a signal to itself there
     {"error_at": [7, "EIO"]}         that boundary fails as the operating system would
     {"clock_jumps": true}            time.time() jumps by up to a year back and forth
-    {"timeout_seconds": 20}          the process group's timeout
     {"nan_rows": "HASH", "rank": 1, "nan_in": "loss"}  a batch with this content has a NaN loss on this rank; with
                                      "gradient" its gradients become NaN there after the ranks have added theirs up
     {"trace": FILE}                  a line for each restored state and each batch: rank, step, SHA-256
@@ -34,7 +33,6 @@ from types import ModuleType
 from typing import Any
 
 TRAINER = "llmforge.training.trainer"
-DISTRIBUTED = "llmforge.runtime.distributed"
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -44,8 +42,6 @@ def install(spec: dict[str, Any]) -> None:
         _Boundaries(spec).install()
     if spec.get("clock_jumps"):
         _jump_clock()
-    if "timeout_seconds" in spec:
-        _after_import(DISTRIBUTED, lambda module: _set_timeout(module, spec["timeout_seconds"]))
     if {"nan_rows", "trace", "signal_in"} & set(spec):
         _after_import(TRAINER, lambda module: _patch_trainer(module, spec))
 
@@ -125,13 +121,6 @@ def _jump_clock() -> None:
         return real() + rng.choice((-1, 1)) * rng.random() * 365 * 86400
 
     time.time = jumping
-
-
-def _set_timeout(module: ModuleType, seconds: float) -> None:
-    from datetime import timedelta
-
-    assert hasattr(module, "TIMEOUT"), "the process group's timeout has another name now"
-    module.TIMEOUT = timedelta(seconds=seconds)  # type: ignore[attr-defined]
 
 
 def digest_of_batch(batch: Any) -> str:

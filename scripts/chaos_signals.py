@@ -12,7 +12,6 @@ from typing import Any
 from chaos_lab import SAVE_EVERY, STEPS, Budget, Child, Lab, Outcome
 
 _NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
-_STACK_WORDS = ("File ", "Stack", "stack", "Thread")
 
 
 def signals(lab: Lab, budget: Budget) -> Outcome:
@@ -152,8 +151,8 @@ def stopped_rank(lab: Lab, budget: Budget) -> Outcome:
     lab.must("pretrain", lab.pretrain(straight), *flags, real=True)
     for rank in (1,) if budget.scale < 0.1 else (0, 1):
         output = lab.place("stuck")
-        hook = {"timeout_seconds": timeout}
-        child = lab.start("pretrain", lab.pretrain(output), *flags, hook=hook, real=True)
+        values = lab.pretrain(output, parallel={"timeout_seconds": timeout})
+        child = lab.start("pretrain", values, *flags, real=True)
         if not lab.wait_for_step(child, output, STEPS // 3):
             done.check(False, f"it ended before with {child.returncode}: {child.last_line}")
             continue
@@ -162,8 +161,9 @@ def stopped_rank(lab: Lab, budget: Budget) -> Outcome:
         code = lab.finish(child, 6 * timeout)
         seconds = time.monotonic() - began
         done.check(code not in (0, 1000), f"rank {rank} stopped: exit code {code} after {seconds:.0f} s")
-        stacks = any(word in child.said for word in _STACK_WORDS)
-        done.check(stacks, f"rank {rank} stopped: no stack in what was said: {child.last_line}")
+        done.check(code == 4, f"rank {rank} stopped: exit code {code}, not that of the machine: {child.last_line}")
+        stacks = [path for path in (output / "stacks").glob("rank-*.txt") if "File " in path.read_text()]
+        done.check(bool(stacks), f"rank {rank} stopped: no stacks were written: {child.last_line}")
         done.notes.append(f"rank {rank}: noticed after {seconds:.0f} s of a timeout of {timeout} s")
         child.kill()
         _goes_on(lab, done, output, f"rank {rank} stopped", straight, *flags)
