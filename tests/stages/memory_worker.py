@@ -1,4 +1,4 @@
-"""`pretrain` in a process whose data may grow by so many bytes from the first step on; exits as the command does.
+"""`pretrain` in a process whose data may grow by so many bytes while it makes gradients; exits as the command does.
 
 python memory_worker.py CONFIG_JSON BYTES
 """
@@ -27,18 +27,26 @@ def data_bytes() -> int:
     raise OSError("no VmData")
 
 
-def limit_from_now(growth: int) -> None:
-    original = Trainer.train
+def limit_gradients(growth: int) -> None:
+    """Forward and backward passes may take so much more than what there was before the first; the rest is free to.
 
-    def limited(self: Trainer, saved: Any = None) -> Any:
-        resource.setrlimit(resource.RLIMIT_DATA, (data_bytes() + growth, resource.RLIM_INFINITY))
-        return original(self, saved)
+    A limit for all that a process does is met anywhere: in a thread that starts, in a library that aborts.
+    """
+    original, most = Trainer._gradients, [0]
 
-    Trainer.train = limited  # type: ignore[method-assign]
+    def limited(self: Trainer, *arguments: Any) -> Any:
+        most[0] = most[0] or data_bytes() + growth
+        resource.setrlimit(resource.RLIMIT_DATA, (most[0], resource.RLIM_INFINITY))
+        try:
+            return original(self, *arguments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+    Trainer._gradients = limited  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    limit_from_now(int(sys.argv[2]))
+    limit_gradients(int(sys.argv[2]))
     config = PretrainConfig.model_validate(json.loads(sys.argv[1]))
     sys.exit(guarded(lambda: print(json.dumps(run(config, Console(quiet=True, json=True))))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,12 @@ def limited(values: dict[str, Any], growth: int) -> subprocess.CompletedProcess[
 
 
 def test_with_too_little_memory_it_takes_smaller_micro_batches_to_the_same_losses(tokens: Path, tmp_path: Path) -> None:
-    done = limited(settings(tokens, tmp_path / "small"), 60 * MB)
+    # What a process holds free already differs from machine to machine: the largest growth that is too little counts.
+    for growth in (70, 60, 50, 40, 30, 20):
+        shutil.rmtree(tmp_path / "small", ignore_errors=True)
+        done = limited(settings(tokens, tmp_path / "small"), growth * MB)
+        if done.returncode or json.loads(done.stdout)["micro_batch_size"] < ROWS:
+            break
     assert done.returncode == 0, done.stderr
     found, wanted = json.loads(done.stdout), train(settings(tokens, tmp_path / "large"))
     assert wanted["micro_batch_size"] == ROWS and found["micro_batch_size"] < ROWS
