@@ -21,6 +21,8 @@ from llmforge.errors import BusyError, LlmforgeError, StopRequested, UsageError
 from llmforge.runtime.files import disk_errors, publish_folder, sync_file, temporary_sibling, write_atomic
 from llmforge.runtime.manifest import git_commit, versions, write_manifest
 
+# Figures of a line of metrics.jsonl that the clock and the machine decide: two runs of the same bits differ in them.
+CLOCKED = frozenset({"tokens_per_second", "step_seconds", "split_seconds", "mfu", "memory_bytes"})
 _RECORD = ("config.yaml", "run.json")
 
 

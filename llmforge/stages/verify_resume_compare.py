@@ -19,11 +19,10 @@ from typing import Any
 
 from llmforge.checkpoint.tensor_spans import ITEM_BYTES, TensorSpan, read_spans
 from llmforge.runtime.files import files_below
+from llmforge.runtime.run_folder import CLOCKED
 
 # What differs between two runs of the same bits: rates and times, and where the run lies.
-CLOCKED = frozenset(
-    {"tokens_per_second", "step_seconds", "split_seconds", "mfu", "memory_bytes", "elapsed", "reserve", "output_dir"}
-)
+_CLOCKED = CLOCKED | {"elapsed", "reserve", "output_dir"}
 _POSITION = "metrics_position"
 _MANIFEST, _LINES = "manifest.json", ("metrics.jsonl", "samples.jsonl")
 _ARTEFACTS = ("model", "adapter")
@@ -78,7 +77,7 @@ def _number(name: str) -> int:
 def without_clock(value: Any) -> Any:
     """A JSON value without the keys that hold times and places."""
     if isinstance(value, dict):
-        kept = {key: inner for key, inner in value.items() if key not in CLOCKED and not key.endswith("seconds")}
+        kept = {key: inner for key, inner in value.items() if key not in _CLOCKED and not key.endswith("seconds")}
         return {key: without_clock(inner) for key, inner in kept.items()}
     return [without_clock(inner) for inner in value] if isinstance(value, list) else value
 

@@ -16,13 +16,13 @@ from llmforge.errors import DataError, UsageError
 from llmforge.runtime.console import Console
 from llmforge.runtime.files import digest_file
 from llmforge.runtime.manifest import write_manifest
+from llmforge.runtime.run_folder import CLOCKED
 from llmforge.stages.pretrain import PretrainConfig, run
 from llmforge.tokenizer.settings import TokenizerSettings
 from llmforge.tokenizer.train import train_tokenizer
 from llmforge.tokens.write import TokenWriter
 
 WORDS = "the list of a value returns an item when it is called with no key and then the next one is read".split()
-TIMED = ("tokens_per_second", "step_seconds", "split_seconds", "mfu", "memory_bytes")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def train(values: dict[str, Any], resume: str = "auto", allow: tuple[str, ...] =
 
 def metrics(output: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key not in TIMED} for row in rows]
+    return [{key: value for key, value in row.items() if key not in CLOCKED} for row in rows]
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from llmforge.corpus.document import Document
 from llmforge.runtime.console import Console
 from llmforge.runtime.files import digest_file
 from llmforge.runtime.manifest import write_manifest
+from llmforge.runtime.run_folder import CLOCKED
 from llmforge.stages.pretrain import PretrainConfig, run
 from llmforge.stages.trace import trace_document, trace_step
 from llmforge.stages.trace_run import open_run
@@ -28,7 +29,6 @@ from llmforge.tokenizer.train import train_tokenizer
 from llmforge.tokens.write import TokenWriter
 
 WORDS = "the list of a value returns an item when it is called with no key and then the next one is read".split()
-TIMED = ("tokens_per_second", "step_seconds", "split_seconds", "mfu", "memory_bytes")
 STEPS, JUDGED_FROM = 84, 36  # judged from `window` leaps on, each over four losses
 SPIKES = {"window": 32, "max_rewinds": 16, "threshold": 4.0}
 
@@ -102,7 +102,7 @@ def here(path: Path) -> dict[str, object]:
 
 def metrics(output: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key not in TIMED} for row in rows]
+    return [{key: value for key, value in row.items() if key not in CLOCKED} for row in rows]
 
 
 @pytest.fixture(scope="module")

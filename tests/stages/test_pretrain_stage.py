@@ -19,10 +19,9 @@ from llmforge.errors import BusyError, DamagedError, DataError, LlmforgeError, S
 from llmforge.runtime.console import Console
 from llmforge.runtime.files import digest_file
 from llmforge.runtime.manifest import read_manifest, write_manifest
-from llmforge.runtime.run_folder import RunFolder
+from llmforge.runtime.run_folder import CLOCKED, RunFolder
 from llmforge.stages.pretrain import PretrainConfig, inputs_fingerprint, preview, run
 
-TIMED = ("tokens_per_second", "step_seconds", "split_seconds", "mfu", "memory_bytes")
 WORDS = (
     "the list of a value returns an item when it is called with no key and then the next one is read from it".split()
 )
@@ -87,7 +86,7 @@ def train(settings: dict[str, Any], resume: str = "auto") -> dict[str, Any]:
 
 def metrics(output: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key not in TIMED} for row in rows]
+    return [{key: value for key, value in row.items() if key not in CLOCKED} for row in rows]
 
 
 def digests(output: Path, step: int) -> dict[str, str]:

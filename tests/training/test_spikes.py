@@ -15,6 +15,7 @@ from toy import run_folder as opened
 
 from llmforge.checkpoint.train_state import latest_state
 from llmforge.errors import DataError
+from llmforge.runtime.run_folder import CLOCKED
 from llmforge.tokens.batch import Batch
 from llmforge.training.loop_parts import StepInfo
 from llmforge.training.settings import Spikes
@@ -22,7 +23,6 @@ from llmforge.training.spikes import Found, SpikeWatch, data_step, run_step
 from llmforge.training.state import open_state
 from llmforge.training.trainer import Trainer
 
-TIMED = ("tokens_per_second", "step_seconds", "split_seconds", "mfu", "memory_bytes")
 SPIKES = {"window": 8, "threshold": 12.0}
 
 
@@ -109,7 +109,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 def lines(path: Path) -> list[dict[str, Any]]:
     found = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in TIMED} for line in found]
+    return [{key: value for key, value in line.items() if key not in CLOCKED} for line in found]
 
 
 @pytest.mark.parametrize("poisoned", [{41}, {33, 50}], ids=str)

@@ -18,10 +18,10 @@ from toy import toy_batch, toy_trainer
 from llmforge.checkpoint import state_writer
 from llmforge.checkpoint.train_state import latest_state
 from llmforge.errors import MachineError, StopRequested
+from llmforge.runtime.run_folder import CLOCKED
 from llmforge.training.state import open_state
 from llmforge.training.trainer import Trainer
 
-TIMED = ("tokens_per_second", "step_seconds", "split_seconds", "mfu", "memory_bytes")
 TRAIN = {"max_steps": 20, "log_every": 4, "save_every": 5, "eval_every": 6, "early_stopping": {"patience": 50}}
 
 
@@ -51,7 +51,7 @@ def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 def lines(path: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key not in TIMED} for row in rows]
+    return [{key: value for key, value in row.items() if key not in CLOCKED} for row in rows]
 
 
 @pytest.fixture(scope="module")
