@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -29,6 +28,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 
 import clean_texts as texts_of  # noqa: E402
+from bench_machine import machine  # noqa: E402
 from clean_rounds import Side, in_turns  # noqa: E402
 from clean_verdicts import compare_verdicts  # noqa: E402
 
@@ -308,15 +308,6 @@ def verdicts(bench: Bench) -> Table:
 SHAPES: dict[str, Callable[[Bench], Table]] = {
     function.__name__: function for function in (rules, near, patterns, chain, workers, floor, memory, verdicts)
 }
-
-
-def machine() -> Table:
-    """What the numbers were measured on."""
-    cpus = Path("/proc/cpuinfo")
-    names = [line for line in cpus.read_text().splitlines() if "model name" in line] if cpus.exists() else []
-    model = names[0].split(":")[1].strip() if names else platform.processor()
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {"cpu": model, "cpus": os.cpu_count(), "python": platform.python_version(), "load_at_start": load}
 
 
 def show(shape: str, row: Table) -> None:

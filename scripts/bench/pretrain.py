@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 
 import pretrain_ours as ours  # noqa: E402
+from bench_machine import machine  # noqa: E402
 from pretrain_shapes import SHAPES, Shape  # noqa: E402
 
 ENVIRONMENTS = {
@@ -201,16 +201,12 @@ def show(name: str, result: Figures) -> None:
         )
 
 
-def machine(threads: int) -> Figures:
+def measured_on(threads: int) -> Figures:
     """What the numbers were measured on."""
     import torch
 
-    cpus = Path("/proc/cpuinfo")
-    names = [line for line in cpus.read_text().splitlines() if "model name" in line] if cpus.exists() else []
-    model = names[0].split(":")[1].strip() if names else platform.processor()
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    facts: Figures = {"cpu": model, "cpus": os.cpu_count(), "threads": threads, "load_at_start": load}
-    return facts | {"isa": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__}
+    own = {"threads": threads, "isa": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__}
+    return machine() | own
 
 
 def main() -> None:
@@ -236,7 +232,7 @@ def main() -> None:
     names = arguments.shapes.split(",")
     if unknown := set(names) - set(SHAPES):
         parser.error(f"no such shape: {', '.join(sorted(unknown))}; there are {', '.join(SHAPES)}")
-    facts, results = machine(arguments.threads), {}
+    facts, results = measured_on(arguments.threads), {}
     print(", ".join(f"{key} {value}" for key, value in facts.items()))
     with tempfile.TemporaryDirectory() as folder:
         for name in names:

@@ -19,7 +19,6 @@ import argparse
 import importlib.util
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 
 import quality_data as data_of  # noqa: E402
+from bench_machine import machine  # noqa: E402
 from quality_shapes import REFERENCE_PEAK, SHAPES, PeerModel, Shape  # noqa: E402
 
 PEERS = ("torch==2.13.0", "transformers==5.23.0", "accelerate==1.15.0", "numpy")
@@ -194,13 +194,12 @@ def show(name: str, result: Row) -> None:
         print(f"below the best peer ({result['best_peer']}): {result['below_best_peer']:.4f} of {metric(SHAPES[name])}")
 
 
-def machine(peak: float, scale: float) -> Row:
+def measured_on(peak: float, scale: float) -> Row:
     """The facts that the numbers depend on."""
     import torch
 
-    facts: Row = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    facts |= {"threads": torch.get_num_threads(), "python": platform.python_version(), "torch": torch.__version__}
-    return facts | {"matmul_gflops": round(peak / 1e9, 1), "scale": round(scale, 3)}
+    own = {"threads": torch.get_num_threads(), "torch": torch.__version__}
+    return machine() | own | {"matmul_gflops": round(peak / 1e9, 1), "scale": round(scale, 3)}
 
 
 def plan(bench: Bench) -> str:
@@ -236,7 +235,7 @@ def main() -> None:
         parser.error(f"no such shape: {', '.join(sorted(unknown))}; there are {', '.join(SHAPES)}")
     peak = matmul_peak()
     scale = REFERENCE_PEAK / peak if arguments.scale == "auto" else float(arguments.scale)
-    facts, shapes = machine(peak, scale), {}
+    facts, shapes = measured_on(peak, scale), {}
     print(", ".join(f"{key} {value}" for key, value in facts.items()), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for name in names:

@@ -16,13 +16,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from bench_machine import machine  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 SIDES = Path(__file__).with_name("tokenizer_sides.py")
@@ -121,15 +124,6 @@ def speed(bench: Bench) -> Table:
     row["ratio_to_best_peer"] = round(rates["ours"] / max(peers.values()), 2)
     row["ratio_to_sentencepiece"] = round(rates["ours"] / rates["sentencepiece_our_model"], 2)
     return {**row, "ids_equal_sentencepiece": equal, "encoder": runs["ours"][0]["encoder"]}
-
-
-def machine() -> Table:
-    """What the numbers were measured on."""
-    cpus = Path("/proc/cpuinfo")
-    names = [line for line in cpus.read_text().splitlines() if "model name" in line] if cpus.exists() else []
-    model = names[0].split(":")[1].strip() if names else platform.processor()
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {"cpu": model, "cpus": os.cpu_count(), "python": platform.python_version(), "load_at_start": load}
 
 
 def show(shape: str, row: Table) -> None:
