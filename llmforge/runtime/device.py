@@ -6,7 +6,6 @@ measures where no rule is known. Knows no model.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import sys
@@ -21,10 +20,6 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp8"]
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
-# glibc's malloc.h
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
-_NEVER = 2**31 - 1
-_TOP_PAD = 64 << 20
 # bf16 must win clearly, since fp32 needs no second thought
 _WORTH = 1.15
 # Ada and Hopper have fp8 tensor cores
@@ -126,23 +121,6 @@ def peak_memory_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return size if sys.platform == "darwin" else size * 1024
-
-
-def keep_freed_memory() -> bool:
-    """Tells glibc's malloc to keep freed memory instead of handing it back to the kernel; False where it is another.
-
-    A training step frees and asks again for the same large blocks; given back each time, they cost tens of thousands
-    of page faults a step (17 % of the time when measured).
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None or "MALLOC_MMAP_MAX_" in os.environ:
-        return False
-    return all(
-        mallopt(ctypes.c_int(key), ctypes.c_int(value)) == 1
-        for key, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER), (_M_TOP_PAD, _TOP_PAD))
-    )
 
 
 def share_cores(processes: int) -> int:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import platform
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
@@ -22,6 +23,7 @@ from llmforge.runtime.files import digest_file, files_below, restore_folder, wri
 
 NAME = "manifest.json"
 FORMAT = 1
+_READERS = 4
 _PACKAGES = (
     "llmforge",
     "torch",
@@ -108,7 +110,10 @@ def write_manifest(
     from, `facts` are counts worth keeping (they are not part of the digest).
     """
     names = [name for name in files_below(folder) if name.as_posix() != NAME]
-    sums = {name.as_posix(): digest_with_blocks(folder / name) for name in names}
+    # hashlib and zlib work outside Python's lock, so files are read side by side.
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = pool.map(digest_with_blocks, [folder / name for name in names])
+        sums = dict(zip((name.as_posix() for name in names), found, strict=True))
     files = {name: [sha256, (folder / name).stat().st_size] for name, (sha256, _) in sums.items()}
     body: dict[str, object] = {
         "kind": kind,

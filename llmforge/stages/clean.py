@@ -26,6 +26,7 @@ from llmforge.corpus.folder import CorpusWriter
 from llmforge.errors import DataError, StopRequested
 from llmforge.runtime.console import Bar, Console
 from llmforge.runtime.files import disk_errors, write_atomic
+from llmforge.runtime.malloc import keep_freed_memory
 from llmforge.runtime.run_folder import RunFolder
 from llmforge.runtime.stop import StopSignals
 from llmforge.stages.clean_classifier import trained
@@ -38,6 +39,7 @@ _SUMS = ("input", "kept", "dropped", "changed")
 def preview(config: CleanConfig) -> dict[str, object]:
     """What would be read and written, after a look at the sources; reads and writes nothing."""
     size = check_inputs(config)
+    keep_freed_memory()
     writes = [str(Path(config.output_dir) / "corpus")]
     key = pseudonym_key_path(config)
     if key is not None and not key.exists():

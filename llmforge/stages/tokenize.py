@@ -30,7 +30,10 @@ class TokenizeConfig(Config):
         "label", min_length=1, description="the metadata field whose text is kept as a document's label, for mixtures"
     )
     workers: int = Field(
-        0, ge=0, le=1024, description="processes; 0: one a core; the output is the same for any number"
+        0,
+        ge=0,
+        le=1024,
+        description="threads, or processes for some tokenizers; 0: one a core; the output does not depend on it",
     )
 
 
@@ -44,12 +47,14 @@ def run(config: TokenizeConfig, console: Console) -> dict[str, object]:
     """
     from llmforge.errors import MachineError, StopRequested
     from llmforge.runtime.code import code_digest
+    from llmforge.runtime.malloc import keep_freed_memory
     from llmforge.runtime.manifest import find_artefact, read_manifest
     from llmforge.runtime.run_folder import RunFolder
     from llmforge.tokenizer.files import find_tokenizer
     from llmforge.tokens.write import TokenWriter
 
     corpus, tokenizer = find_artefact(config.corpus, "corpus"), find_tokenizer(config.tokenizer)
+    keep_freed_memory()
     made_from = {"corpus": read_manifest(corpus, "corpus").digest, "tokenizer": _fingerprint(tokenizer)}
     with RunFolder.open(config.output_dir, "tokenize", config.model_dump(mode="json")) as folder:
         partial = folder.path / _PARTIAL
@@ -114,7 +119,7 @@ def _write(writer: TokenWriter, corpus: Path, workers: int, console: Console) ->
     from llmforge.tokens.encoding import number_of_workers
 
     processes = number_of_workers(workers, _stored_bytes(corpus) * _UNPACKED)
-    console.detail(f"{processes} processes")
+    console.detail(f"{processes} workers")
     before = writer.done_before
     if before.documents:
         console.say(f"going on behind {before.documents:,} documents ({before.tokens:,} tokens) of an earlier run")
@@ -125,8 +130,7 @@ def _write(writer: TokenWriter, corpus: Path, workers: int, console: Console) ->
             stop.check()
 
         writer.write_split("train", read_corpus(corpus, "train"), processes, after_batch)
-        # Held-out text is a small part: a second round of processes would cost more than it saves.
-        writer.write_split("valid", read_corpus(corpus, "valid"), 1, after_batch)
+        writer.write_split("valid", read_corpus(corpus, "valid"), writer.workers_for_little(processes), after_batch)
     if not writer.counts["train"].documents:
         raise DataError("the corpus has no training text", corpus, "clean more text, or loosen the rules")
     writer.close()

@@ -134,6 +134,11 @@ class SentencePieceBackend:
         ends = np.flatnonzero(ids == IDS[EOS])  # never made out of text
         return ids, np.diff(ends, prepend=-1)
 
+    @property
+    def is_fast(self) -> bool:
+        """Whether a faster encoder of the same ids does the words of `encode_documents`."""
+        return self._fast is not None
+
     @cached_property
     def _fast(self) -> FastWords | None:
         """A faster way to the ids of words; None where there is none."""

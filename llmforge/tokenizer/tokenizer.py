@@ -78,6 +78,11 @@ class Tokenizer:
         """Ids in all, control symbols included."""
         return len(self.token_bytes)
 
+    @property
+    def works_outside_lock(self) -> bool:
+        """Whether several threads gain from `encode_documents`: most of it is done without Python's lock."""
+        return isinstance(self._backend, SentencePieceBackend) and self._backend.is_fast
+
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without any control symbol, even where the text looks like one.
 

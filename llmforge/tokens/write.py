@@ -58,8 +58,7 @@ class TokenWriter:
         """
         self._folder, self._label_key = folder, label_key
         self._shard_tokens = shard_tokens or SHARD_TOKENS
-        self._tokenizer_folder = tokenizer_folder
-        tokenizer = Tokenizer.load(tokenizer_folder)
+        self._tokenizer = tokenizer = Tokenizer.load(tokenizer_folder)
         self._vocab_size, self._digest = tokenizer.vocab_size, tokenizer.digest
         made_of = {**(makings or {}), "shard_tokens": str(self._shard_tokens), "vocabulary": self._digest}
         self._progress = find_progress(folder, made_of)
@@ -82,7 +81,7 @@ class TokenWriter:
         gathered, done = _Gathered(), counts.documents
         if done:
             after_batch(counts.bytes)
-        for encoded in encode_documents(_behind(documents, done), self._tokenizer_folder, workers, self._label_key):
+        for encoded in encode_documents(_behind(documents, done), self._tokenizer, workers, self._label_key):
             self._gather(gathered, encoded)
             counts.documents += len(encoded.lengths)
             counts.tokens += len(encoded.tokens)
@@ -96,6 +95,10 @@ class TokenWriter:
             self._write_shard(split, gathered)
         else:
             self._progress.save(self._folder)
+
+    def workers_for_little(self, workers: int) -> int:
+        """How many of the workers a small split is worth: processes would take longer to start than they save."""
+        return workers if self._tokenizer.works_outside_lock else 1
 
     @property
     def done_before(self) -> SplitCounts:

@@ -25,11 +25,11 @@ from llmforge.runtime.device import (
     be_deterministic,
     choose_device,
     choose_dtype,
-    keep_freed_memory,
     peak_rate,
     share_cores,
 )
 from llmforge.runtime.distributed import World, process_group, world_of_environment
+from llmforge.runtime.malloc import keep_freed_memory
 from llmforge.runtime.run_folder import RunFolder
 from llmforge.tokens.ahead import Ahead
 from llmforge.tokens.batch import Batch

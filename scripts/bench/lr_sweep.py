@@ -45,7 +45,8 @@ def train(cell: Cell, split: Any, vocabulary: int) -> float:
     from llmforge.model.config import ModelSettings
     from llmforge.model.init import initialize, parameter_roles
     from llmforge.model.transformer import Transformer
-    from llmforge.runtime.device import choose_dtype, keep_freed_memory
+    from llmforge.runtime.device import choose_dtype
+    from llmforge.runtime.malloc import keep_freed_memory
     from llmforge.tokens.loader import WindowBatches
     from llmforge.tokens.run_rows import RunSource
     from llmforge.training import schedule

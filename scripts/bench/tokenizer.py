@@ -1,9 +1,10 @@
 """How well and how fast llmforge's tokenizer is beside sentencepiece, `tokenizers` and tiktoken.
 
-    python scripts/bench/tokenizer.py [--shapes A,B] [--json FILE] [--peers DIR] [--data DIR]
+    python scripts/bench/tokenizer.py [--shapes A,B] [--json FILE] [--peers DIR] [--data DIR] [--corpus-bytes N]
 
 Shapes: 8k, 16k, 32k (bytes per token on text not trained on: books-valid, and held-out documents of the built-in corpus
-of Python documentation; all trained on the same text), speed (encoding on one core, MB of UTF-8 a processor second).
+of Python documentation; all trained on the same text), speed (encoding on one core, MB of UTF-8 a processor second),
+workers (`llmforge tokenize` as a whole command, a corpus to shards, with one worker and with two, by the clock).
 
 Peers: sentencepiece with its usual lossless settings (identity normalisation, byte fallback, no dummy prefix, white
 space kept; also with pieces of white space only and split digits, whichever is better), byte-level BPE with GPT-4's
@@ -14,12 +15,15 @@ the user's cache folder, made on the first run. Sides are measured in turns.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +53,7 @@ class Bench:
     """The texts, and the programs of both sides."""
 
     def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
-        self.folder, self.rounds = folder, arguments.rounds
+        self.folder, self.rounds, self.corpus_bytes = folder, arguments.rounds, arguments.corpus_bytes
         self._peers = Path(arguments.peers)
         texts = self._docs()
         for split in ("train", "valid"):
@@ -66,10 +70,7 @@ class Bench:
     def _docs(self) -> dict[str, dict[str, list[str]]]:
         """The built-in corpus as the quickstart cleans and splits it."""
         output = self.folder / "clean"
-        command = ["clean", "-c", str(ROOT / "configs/clean/python-docs.yaml"), f"output_dir={output}", "-q"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        program = [sys.executable, "-m", "llmforge", *command]
-        subprocess.run(program, check=True, env=environment, cwd=self.folder, capture_output=True)
+        self.llmforge("clean", "-c", str(ROOT / "configs/clean/python-docs.yaml"), f"output_dir={output}", "-q")
         sys.path.insert(0, str(ROOT))
         from llmforge.corpus.folder import read_corpus
 
@@ -77,6 +78,27 @@ class Bench:
             split: {"docs": [document.text for document in read_corpus(output / "corpus", split)]}
             for split in ("train", "valid")
         }
+
+    def llmforge(self, *command: str) -> None:
+        """Runs a command of ours."""
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        program = [sys.executable, "-m", "llmforge", *command]
+        subprocess.run(program, check=True, env=environment, cwd=self.folder, capture_output=True)
+
+    def corpus(self) -> tuple[Path, int]:
+        """A cleaned corpus of the training texts, over and over, and its bytes of text."""
+        texts = json.loads((self.folder / "texts.json").read_text(encoding="utf-8"))["train"]
+        found = [(source, text) for source, rows in texts.items() for text in rows]
+        raw, size, number = self.folder / "raw.jsonl", 0, 0
+        with raw.open("w", encoding="utf-8") as stream:
+            while size < self.corpus_bytes:
+                source, text = found[number % len(found)]
+                stream.write(json.dumps({"id": str(number), "text": text, "from": source}) + "\n")
+                size, number = size + len(text.encode()), number + 1
+        keep_all = ["dedup.exact=false", "dedup.near=null", "rules=[]", "split.valid_fraction=0.01"]
+        sources = f"sources=[{{name: bench, path: {raw}}}]"
+        self.llmforge("clean", sources, f"output_dir={self.folder / 'corpus'}", *keep_all, "-q")
+        return self.folder / "corpus", size
 
     def side(self, name: str, size: int, task: str, rounds: int = 1) -> Table:
         """What one side answers, in a process of its own."""
@@ -126,6 +148,31 @@ def speed(bench: Bench) -> Table:
     return {**row, "ids_equal_sentencepiece": equal, "encoder": runs["ours"][0]["encoder"]}
 
 
+def workers(bench: Bench) -> Table:
+    """Whole `tokenize` commands of one corpus in turns, with one worker and with two; whether the shards are equal."""
+    bench.side("ours", SPEED_SIZE, "compression")  # trains the vocabulary
+    corpus, size = bench.corpus()
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    made = set()
+    for _ in range(bench.rounds):
+        for count in seconds:
+            output = bench.folder / "tokens"
+            shutil.rmtree(output, ignore_errors=True)
+            config = bench.folder / "tokenize.yaml"
+            places = {"corpus": corpus, "tokenizer": bench.folder / f"ours-{SPEED_SIZE}", "output_dir": output}
+            config.write_text("".join(f"{key}: {value}\n" for key, value in places.items()))
+            start = time.monotonic()
+            bench.llmforge("tokenize", "-c", str(config), f"workers={count}", "-q")
+            seconds[count].append(round(time.monotonic() - start, 2))
+            shards = sorted((output / "tokens").glob("*.*"))
+            made.add(tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in shards if path.suffix == ".bin"))
+    medians = {count: statistics.median(found) for count, found in seconds.items()}
+    row: Table = {"unit": "MB/s with two workers", "ours": round(size / 1e6 / medians[2], 2)}
+    row["peers"] = {"one worker": round(size / 1e6 / medians[1], 2)}
+    row["ratio_to_best_peer"] = round(medians[1] / medians[2], 2)
+    return {**row, "seconds": seconds, "corpus_bytes": size, "same_shards": len(made) == 1}
+
+
 def show(shape: str, row: Table) -> None:
     """One shape as lines for a person."""
     if "ratios" in row:
@@ -134,7 +181,9 @@ def show(shape: str, row: Table) -> None:
             print(f"{shape:6} {text:6} ours {ours:7}   {peers}")
     else:
         peers = "  ".join(f"{name} {value}" for name, value in row["peers"].items())
-        print(f"{shape:6} {row['unit']} ours {row['ours']}   {peers}   {row['ratio_to_sentencepiece']}x sentencepiece")
+        ratio = row.get("ratio_to_sentencepiece")
+        told = f"{ratio}x sentencepiece" if ratio else f"{row['ratio_to_best_peer']}x"
+        print(f"{shape:6} {row['unit']} ours {row['ours']}   {peers}   {told}")
     told = {"ours", "peers", "ratios", "unit"}
     print("       " + "; ".join(f"{key} {value}" for key, value in row.items() if key not in told))
 
@@ -142,13 +191,14 @@ def show(shape: str, row: Table) -> None:
 def main() -> None:
     """Runs the shapes asked for and prints one table."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    shapes = [*SIZES, "speed"]
+    shapes = [*SIZES, "speed", "workers"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", default=",".join(shapes), help="of " + ", ".join(shapes))
     parser.add_argument("--json", help="a file for the same numbers")
     parser.add_argument("--peers", default=str(cache / "llmforge" / "bench-tokenizer"), help="the peers' environment")
     parser.add_argument("--data", default=str(ROOT.parent / "shared" / "data"), help="the folder of real text")
     parser.add_argument("--rounds", type=int, default=3, help="of the speed of each side; medians are shown")
+    parser.add_argument("--corpus-bytes", type=int, default=1_000_000_000, help="of text, for the shape workers")
     arguments = parser.parse_args()
     names = arguments.shapes.split(",")
     if unknown := set(names) - set(shapes):
@@ -159,7 +209,8 @@ def main() -> None:
         facts = {**machine(), **bench.facts}
         print(", ".join(f"{key} {value}" for key, value in facts.items()))
         for name in names:
-            found[name] = speed(bench) if name == "speed" else compression(bench, SIZES[name])
+            made = {"speed": speed, "workers": workers}.get(name)
+            found[name] = made(bench) if made else compression(bench, SIZES[name])
             show(name, found[name])
             sys.stdout.flush()
             if arguments.json:

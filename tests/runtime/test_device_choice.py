@@ -56,7 +56,7 @@ def test_memory_is_counted() -> None:
 FAULTS = """
 import resource, sys, torch
 torch.set_num_threads(1)
-from llmforge.runtime.device import keep_freed_memory
+from llmforge.runtime.malloc import keep_freed_memory
 if sys.argv[1] == "keep" and not keep_freed_memory():
     print(-1); sys.exit()
 def work():
