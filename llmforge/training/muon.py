@@ -1,7 +1,9 @@
 """Muon: momentum whose update is made orthogonal, so that every direction of a matrix learns at the same rate.
 
 Keller Jordan et al., https://kellerjordan.github.io/posts/muon/; the iteration is Polar Express
-(https://arxiv.org/abs/2505.16932), the rows are evened out as in NorMuon (https://arxiv.org/abs/2510.05491).
+(https://arxiv.org/abs/2505.16932) started as in Turbo-Muon (https://arxiv.org/abs/2512.04632), which saves one round of
+five; the rows are evened out as in NorMuon (https://arxiv.org/abs/2510.05491). Most steps may work on blocks of rows
+alone (MuonBP, https://arxiv.org/abs/2510.16981).
 Takes 2-D parameters only; knows no schedule and no model. Matrices of one shape are worked on together.
 
 Dimensions: K matrices, R rows (outputs), C columns (inputs).
@@ -18,13 +20,12 @@ from torch.distributed.tensor import DTensor
 from llmforge.training.tensor_parallel import my_share
 
 # Each row is the best odd polynomial (a, b, c) of degree 5 for where the singular values stand by then, computed for
-# singular values from 1e-3 on, with a safety factor of 1.02 (Polar Express, algorithm 1).
+# singular values from 3e-3 on, with a safety factor of 1.02 (Polar Express, algorithm 1).
 POLAR_EXPRESS = (
-    (8.156554524902461, -22.48329292557795, 15.878769915207462),
-    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
-    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
-    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
-    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+    (8.057946940917102, -22.052222985465548, 15.540740165669591),
+    (3.9263511873286556, -2.7537971124820406, 0.49735454452543726),
+    (3.4544715145003777, -2.487545627485725, 0.47751291446790844),
+    (2.511526304924206, -1.8524476347773466, 0.4388325585343218),
 )
 SAFETY = 1.02
 MOMENTUM_START = 0.85
@@ -35,16 +36,23 @@ _TINY = 1e-10
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """(K, R, C) -> the nearest semi-orthogonal matrices U V^T of each U S V^T, about (singular values .9 to 1.1).
+    """(K, R, C) -> the nearest semi-orthogonal matrices U V^T of each U S V^T, about (singular values .8 to 1.2).
 
-    Works in the dtype of the matrices: bf16 is enough and the fastest.
+    Works in the dtype of the matrices: bf16 is enough and the fastest. The rows are scaled first by what brings no
+    singular value above 1 and most of them close to it (https://arxiv.org/abs/2208.03160): a better start than the norm
+    of the whole, at the price of a slightly other polar factor.
     """
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     norm = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True, dtype=torch.float32)
-    x = (x / (norm * SAFETY + 1e-7).to(x.dtype)).contiguous()
-    for a, b, c in POLAR_EXPRESS:
-        gram = x @ x.mT  # (K, R, R)
+    x = (x / (norm + 1e-7).to(x.dtype)).contiguous()
+    gram = x @ x.mT  # (K, R, R)
+    scale = (gram.abs().sum(dim=-1, keepdim=True, dtype=torch.float32) + _TINY).rsqrt() / SAFETY
+    scale = scale.to(x.dtype)  # (K, R, 1)
+    x, gram = x * scale, gram * scale * scale.mT
+    for number, (a, b, c) in enumerate(POLAR_EXPRESS):
+        if number:
+            gram = x @ x.mT
         poly = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         x = torch.baddbmm(x, poly, x, beta=a)  # (K, R, C)
     return x.mT if tall else x
@@ -54,7 +62,7 @@ def orthogonalize_blocks(matrices: Tensor, size: int | None) -> Tensor:
     """(K, R, C) -> each `size` rows (columns where there are more) made orthogonal by themselves; None: the whole.
 
     The result has the norm that the whole would have. Cut so, a matrix costs a fraction: work grows with the square
-    of the shorter side (MuonBP, https://arxiv.org/abs/2510.16981, cuts where devices do; GLM-5 by heads).
+    of the shorter side (MuonBP cuts where devices do; GLM-5 by heads).
     """
     wide = matrices.shape[-1] > matrices.shape[-2]
     x = matrices.mT if wide else matrices  # (K, L, S), L >= S
@@ -110,11 +118,19 @@ class Muon:
     """Updates a set of matrices; state by name: `momentum` (like the parameter) and `variance`."""
 
     def __init__(
-        self, parameters: Mapping[str, Tensor], momentum: float, weight_decay: float, block: int | None = None
+        self,
+        parameters: Mapping[str, Tensor],
+        momentum: float,
+        weight_decay: float,
+        block: int | None = None,
+        period: int = 0,
     ) -> None:
-        """`block`: how many rows are made orthogonal together, as `orthogonalize_blocks`; None: the whole matrix."""
+        """`block`: how many rows are made orthogonal together, as `orthogonalize_blocks`; None: the whole matrix.
+
+        Every `period` updates, the first among them, it is the whole matrix all the same; 0: never.
+        """
         assert all(value.ndim == 2 for value in parameters.values()), "Muon takes matrices"
-        self.block = block
+        self.block, self.period = block, period
         self.parameters, self.momentum, self.weight_decay = parameters, momentum, weight_decay
         self.moments = {name: torch.zeros_like(value) for name, value in parameters.items()}
         self.variances = {
@@ -149,7 +165,8 @@ class Muon:
         # Matrix by matrix, so that what is read again still lies in a CPU's cache.
         for name, direction in zip(names, directions, strict=True):
             direction.copy_(self._direction(name, momentum, finite))
-        updates = orthogonalize_blocks(directions, self.block)  # (K, R, C)
+        whole = self.period and self.updates % self.period == 0
+        updates = orthogonalize_blocks(directions, None if whole else self.block)  # (K, R, C)
         variance = torch.stack([self.variances[name] for name in names])
         scale = evening(updates, variance, applied * (1 - ROW_BETA))
         scale *= applied * (-rate * max(1.0, rows / columns) ** 0.5)

@@ -37,7 +37,7 @@ class Optimizer:
         if matrices:
             assert settings.momentum is not None
             members, block = {name: self.parameters[name] for name in sorted(matrices)}, settings.block_rows or None
-            self.muon = Muon(members, settings.momentum, self.decay, block)
+            self.muon = Muon(members, settings.momentum, self.decay, block, settings.block_period or 0)
         groups = self._groups({name: roles[name] for name in self.parameters if name not in matrices})
         self.adam = None
         if groups:

@@ -144,6 +144,8 @@ class OptimizerSettings(Config):
     momentum: Beta | None = None
     # muon only: rows of a matrix that are made orthogonal together, 0: all of them; 64 cost a quarter of the time
     block_rows: Annotated[int, Field(ge=0, le=2**20)] | None = None
+    # muon only, with block_rows: steps from one with whole matrices to the next, 0: none is whole
+    block_period: Annotated[int, Field(ge=0, le=2**20)] | None = None
     # muon only: AdamW's rates for the other parameters, as multiples of lr
     embedding_lr_ratio: NonNegativeFloat | None = None
     head_lr_ratio: NonNegativeFloat | None = None
@@ -162,7 +164,7 @@ class OptimizerSettings(Config):
         return {**values, **{key: value for key, value in defaults.items() if values.get(key) is None}}
 
 
-_MUON_ONLY = ("momentum", "block_rows", "embedding_lr_ratio", "head_lr_ratio", "vector_lr_ratio")
+_MUON_ONLY = ("momentum", "block_rows", "block_period", "embedding_lr_ratio", "head_lr_ratio", "vector_lr_ratio")
 _DEFAULTS: dict[str, dict[str, object]] = {
     "muon": {
         "lr": 0.04,
@@ -170,6 +172,7 @@ _DEFAULTS: dict[str, dict[str, object]] = {
         "betas": (0.8, 0.95),
         "momentum": 0.95,
         "block_rows": 0,
+        "block_period": 5,
         "embedding_lr_ratio": 7.5,  # .3
         "head_lr_ratio": 0.075,  # .003
         "vector_lr_ratio": 0.5,  # .02

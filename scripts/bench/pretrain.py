@@ -3,10 +3,10 @@
     python scripts/bench/pretrain.py [--shapes A,B,C] [--json FILE] [--peers DIR] [--nanogpt DIR] [--nanochat DIR]
 
 Every side runs in turn in a process of its own, round by round; before each round the machine's bf16 and fp32 matrix
-products are measured. Ours is the command with logging, clipping and validation, once with AdamW and once with Muon
-(its default), in the Qwen3 shape of the same width, depth and parameters. transformers and litgpt get environments
-of their own in the user's cache folder; nanoGPT and nanochat are measured where a checkout is given. The first run of
-each side fills the compilers' caches and is not counted.
+products are measured. Ours is the command with logging, clipping and validation, with AdamW, with Muon (its default)
+and with Muon by blocks of 64 rows, in the Qwen3 shape of the same width, depth and parameters. transformers and litgpt
+get environments of their own in the user's cache folder; nanoGPT and nanochat are measured where a checkout is given.
+The first run of each side fills the compilers' caches and is not counted.
 
 The share of the peak is tokens/s x (6 x matmul parameters + 12·L·D·T) over the bf16 products of the same round.
 """
@@ -34,7 +34,7 @@ ENVIRONMENTS = {
     "transformers": ("torch==2.13.0", "transformers==5.23.0", "accelerate==1.15.0", "tensorboard", "filelock"),
     "litgpt": ("torch==2.13.0", "litgpt==0.5.13"),  # wants an older transformers than the above
 }
-OPTIMIZERS = ("adamw", "muon")
+OPTIMIZERS = ("adamw", "muon", "muon_blocks")
 Figures = dict[str, Any]
 
 

@@ -90,7 +90,9 @@ def books(train: Path, valid: Path, pairs: Path | None, folder: Path) -> Prepare
 def _pairs(archive: Path, target: Path) -> Path:
     """BLiMP's pairs as items of multiple choice without a query; the right one is the first."""
     with zipfile.ZipFile(archive) as files, target.open("w", encoding="utf-8") as out:
-        for name in sorted(name for name in files.namelist() if name.endswith(".jsonl")):
+        # macOS puts a "._" file beside each, which is no text.
+        named = sorted(name for name in files.namelist() if name.endswith(".jsonl"))
+        for name in (name for name in named if not Path(name).name.startswith("._")):
             for line in files.read(name).decode("utf-8").splitlines():
                 row = json.loads(line)
                 choices = [row["sentence_good"], row["sentence_bad"]]

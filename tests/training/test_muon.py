@@ -33,13 +33,14 @@ def test_the_result_is_near_the_polar_factor(shape: tuple[int, int, int]) -> Non
     assert low.dtype == torch.bfloat16
     for near in (found, low.float()):
         singular = torch.linalg.svdvals(near)
-        assert singular.min() > 0.85 and singular.max() < 1.15
-        assert float((near - u @ vt).norm() / (u @ vt).norm()) < 0.15
+        assert singular.min() > 0.75 and singular.max() < 1.25
+        assert float((near - u @ vt).norm() / (u @ vt).norm()) < 0.45
+        assert float((near * (u @ vt)).sum() / (near.norm() * (u @ vt).norm())) > 0.92
 
 
 def test_the_iteration_acts_on_singular_values_alone() -> None:
     diagonal = torch.diag(torch.tensor([1.0, 0.3, 0.05]))[None]
-    values = np.array([1.0, 0.3, 0.05]) / (np.sqrt(1 + 0.09 + 0.0025) * 1.02)
+    values = np.full(3, 1 / 1.02)  # rows that are orthogonal already have all the same size after the scaling
     for a, b, c in POLAR_EXPRESS:
         values = a * values + b * values**3 + c * values**5
     np.testing.assert_allclose(torch.diagonal(orthogonalize(diagonal)[0]).numpy(), values, rtol=1e-4)
@@ -50,7 +51,7 @@ def numpy_step(weight: np.ndarray, grad: np.ndarray, moment: np.ndarray, varianc
     direction = 0.15 * grad + 0.85 * moment
     tall = direction.shape[0] > direction.shape[1]
     x = direction.T if tall else direction
-    x = x / (np.linalg.norm(x) * 1.02 + 1e-7)
+    x = x / np.sqrt(np.abs(x @ x.T).sum(axis=1, keepdims=True)) / 1.02
     for a, b, c in POLAR_EXPRESS:
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
@@ -187,8 +188,8 @@ def test_blocks_are_orthogonal_by_themselves_at_the_norm_of_the_whole(shape: tup
         for start in range(0, length, 4):
             u, _, vt = torch.linalg.svd(matrix[start : start + 4], full_matrices=False)
             polar = (u @ vt) * (short / length) ** 0.5
-            assert float((result[start : start + 4] - polar).norm() / polar.norm()) < 0.15
-    torch.testing.assert_close(found.norm(dim=(1, 2)), torch.full((2,), float(short) ** 0.5), rtol=0.1, atol=0)
+            assert float((result[start : start + 4] - polar).norm() / polar.norm()) < 0.45
+    torch.testing.assert_close(found.norm(dim=(1, 2)), torch.full((2,), float(short) ** 0.5), rtol=0.15, atol=0)
 
 
 def test_a_last_block_that_is_not_full_and_one_of_all_rows() -> None:
@@ -200,8 +201,31 @@ def test_a_last_block_that_is_not_full_and_one_of_all_rows() -> None:
         torch.testing.assert_close(orthogonalize_blocks(matrices, size), orthogonalize(matrices))
 
 
+def test_every_so_many_updates_work_on_whole_matrices() -> None:
+    generator = torch.Generator().manual_seed(2)
+    grads = [torch.randn(12, 8, generator=generator) for _ in range(4)]
+
+    def weights(block: int | None, period: int) -> list[torch.Tensor]:
+        weight = torch.nn.Parameter(torch.zeros(12, 8))
+        muon = Muon({"w": weight}, momentum=0.95, weight_decay=0.0, block=block, period=period)
+        seen = []
+        for grad in grads:
+            weight.grad = grad
+            before = weight.detach().clone()
+            muon.step(0.1, YES)
+            seen.append(weight.detach() - before)
+        return seen
+
+    whole, blocks, mixed = weights(None, 0), weights(4, 0), weights(4, 3)
+    assert torch.equal(mixed[0], whole[0]) and not torch.equal(blocks[0], whole[0])
+    assert all(not torch.equal(mixed[at], whole[at]) for at in (1, 2))
+    first = weights(4, 1)
+    assert all(torch.equal(one, other) for one, other in zip(first, whole, strict=True))
+
+
 def test_the_setting_reaches_muon() -> None:
     assert Optimizer(ToyModel(), ROLES, OptimizerSettings(block_rows=4)).muon.block == 4  # type: ignore[union-attr]
+    assert Optimizer(ToyModel(), ROLES, OptimizerSettings(block_period=7)).muon.period == 7  # type: ignore[union-attr]
     assert Optimizer(ToyModel(), ROLES, OptimizerSettings()).muon.block is None  # type: ignore[union-attr]
     with pytest.raises(ValueError, match="block_rows only with name: muon"):
         OptimizerSettings(name="adamw", block_rows=4)
