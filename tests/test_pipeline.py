@@ -228,6 +228,9 @@ def test_a_damaged_or_lost_artefact_is_made_again() -> None:
     _run()
     Path("runs/small/tokenizer/tokenizer/file").write_text("longer than before")
     assert _run()[0] == ["tokenizer"]
+    file = Path("runs/small/tokenizer/tokenizer/file")
+    file.write_text(file.read_text()[::-1])  # as many bytes as before
+    assert _run()[0] == ["tokenizer"]
     shutil.rmtree("runs/small/pretrain")
     assert _run()[0] == ["pretrain never"]
 

@@ -106,6 +106,8 @@ class CorpusRun:
         if entry.hits:
             self.hits.append((document.id, entry.hits))
         document.metadata.update(entry.facts)
+        if entry.language is not None:
+            document.metadata.setdefault("language", entry.language[0])
         drops = [*judge.reasons(entry.is_blank, entry.language, entry.signals), *entry.reasons]
         self.signals.add(entry, drops)
         if drops:

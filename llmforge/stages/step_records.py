@@ -1,7 +1,8 @@
 """What a pipeline remembers of its steps, and from it whether a step may be skipped.
 
 `<output_dir>/results/<step>.json` holds the step's last run: what it was made of (config, inputs, code), whether it
-finished, its result and its seconds. A step is skipped when all of it is the same and its artefact is still whole.
+finished, its result and its seconds. A step is skipped when all of it is the same and its artefact is still whole,
+every byte of it: reading takes seconds where a second run takes minutes, and damage found later stops the next step.
 """
 
 from __future__ import annotations
@@ -73,15 +74,15 @@ def write_record(output_dir: Path, name: str, record: Record) -> None:
     write_atomic(results_folder(output_dir) / f"{name}.json", text + "\n")
 
 
-def artefact_digest(step: Step) -> str | None:
+def artefact_digest(step: Step, verify: Literal["sizes", "digests"] = "sizes") -> str | None:
     """The digest of the artefact that the step left; None for a step that leaves none.
 
     Raises:
-        DataError, DamagedError: there is none, or a file of it is missing or has another size.
+        DataError, DamagedError: there is none, or a file of it is missing, has another size or (verify="digests")
+            other bytes.
     """
-    if step.stage.artefact is None:
-        return None
-    return read_manifest(find_artefact(step.config.output_dir, step.stage.artefact), step.stage.artefact).digest
+    kind = step.stage.artefact
+    return None if kind is None else read_manifest(find_artefact(step.config.output_dir, kind), kind, verify).digest
 
 
 def why_redo(step: Step, now: Makings, last: Record | None) -> str | None:
@@ -97,7 +98,7 @@ def why_redo(step: Step, now: Makings, last: Record | None) -> str | None:
     if changed := _changed(last.makings.inputs, now.inputs):
         return f"its input changed ({changed})"
     try:
-        if artefact_digest(step) != last.artefact:
+        if artefact_digest(step, "digests") != last.artefact:
             return "its artefact was replaced"
     except LlmforgeError as error:
         return f"its artefact is not whole ({error.what})"

@@ -27,7 +27,9 @@ _LANGUAGE_KEYS = ("language", "lang")
 class TokenizerAuditConfig(Config):
     """Which tokenizers, on which text."""
 
-    output_dir: str = Field(min_length=1, description=f"a run folder that gets {JSON_NAME} and {PAGE_NAME}")
+    output_dir: str = Field(
+        "runs/tokenizer-audit", min_length=1, description=f"a run folder that gets {JSON_NAME} and {PAGE_NAME}"
+    )
     tokenizer: str = Field(
         min_length=1, description="a tokenizer, run or model folder, or any Hugging Face folder with a tokenizer.json"
     )

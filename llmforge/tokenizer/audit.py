@@ -152,7 +152,8 @@ def _shown(tokenizer: Tokenizer, ids: Iterable[int]) -> list[dict[str, object]]:
 def pieces(tokenizer: Tokenizer, used: Mapping[int, int]) -> dict[str, object]:
     """Pieces that their own text does not give back, and pieces that the sample never used.
 
-    Single bytes and parts of characters cannot be written alone and are counted as `partial`.
+    Single bytes and parts of characters cannot be written alone and are counted as `partial`. A piece is tried by
+    itself, behind a line break, and without the space in front that a vocabulary may put before every text.
     """
     unreachable, unused, partial = [], [], 0
     special = set(tokenizer.special_ids.values())
@@ -166,7 +167,7 @@ def pieces(tokenizer: Tokenizer, used: Mapping[int, int]) -> dict[str, object]:
         except UnicodeDecodeError:
             partial += 1
             continue
-        if number not in used and tokenizer.encode(text) != [number]:
+        if number not in used and not _reachable(tokenizer, text, number):
             unreachable.append(number)
     return {
         "ids": tokenizer.vocab_size,
@@ -174,6 +175,15 @@ def pieces(tokenizer: Tokenizer, used: Mapping[int, int]) -> dict[str, object]:
         "unused": {"count": len(unused), "examples": _shown(tokenizer, unused)},
         "unreachable": {"count": len(unreachable), "examples": _shown(tokenizer, unreachable)},
     }
+
+
+def _reachable(tokenizer: Tokenizer, text: str, number: int) -> bool:
+    if tokenizer.encode(text) == [number]:
+        return True
+    behind = tokenizer.encode("\n")
+    if tokenizer.encode("\n" + text) == [*behind, number]:
+        return True
+    return text.startswith(" ") and tokenizer.encode(text[1:]) == [number]
 
 
 def undertrained(tokenizer: Tokenizer, embedding: NDArray[np.float32], used: Mapping[int, int]) -> dict[str, object]:

@@ -68,14 +68,15 @@ def open_fast_words(
     model: Callable[[], bytes], control: Sequence[str], pieces: Sequence[str], words: Callable[[str], bytes]
 ) -> FastWords | None:
     """gigatoken for this model; None when it is not installed or does not give the ids of `words` (packed uint32)."""
-    try:
-        fast = FastWords(model(), control)
-    except (ImportError, RuntimeError, ValueError, OSError):
-        return None
     rng = random.Random(0)
     trials = ["".join(rng.choices(pieces, k=rng.randint(1, _MOST_PIECES))) for _ in range(_TRIALS)]
-    trials = [text for text in (*_HARD, *trials, "".join(pieces)) if fast.usable(text)]
-    ids, lengths = fast.encode(trials)
+    # Whatever it answers, a word cache gives the same ids: any fault, another release's shapes among them, means that.
+    try:
+        fast = FastWords(model(), control)
+        trials = [text for text in (*_HARD, *trials, "".join(pieces)) if fast.usable(text)]
+        ids, lengths = fast.encode(trials)
+    except Exception:
+        return None
     expected = [words(text) for text in trials]
     equal = ids.tobytes() == b"".join(expected) and [4 * size for size in lengths.tolist()] == list(map(len, expected))
     return fast if equal else None

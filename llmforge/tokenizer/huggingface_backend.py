@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tokenizers import Encoding
     from tokenizers import Tokenizer as Library
 
+_MOST_IDS = 1 << 24  # the largest published vocabularies have about 2**18
 # Names that chat models end a turn with, whatever their eos token is called.
 _END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end_of_turn|>", "<end_of_turn>", "<|end|>", "<|eot|>", "<turn|>")
 
@@ -53,7 +54,10 @@ class HuggingFaceBackend:
         added = self._library.get_added_tokens_decoder()
         self.names = {token.content: number for number, token in added.items() if token.special}
         plain_added = {token.content for token in added.values() if not token.special}
-        self.token_bytes = [b""] * (max(vocabulary.values(), default=-1) + 1)
+        most = max(vocabulary.values(), default=-1)
+        if most >= _MOST_IDS:
+            raise DamagedError(f"a piece has the id {most:,}, beyond any real vocabulary", path, "get the file again")
+        self.token_bytes = [b""] * (most + 1)
         byte_level = "ByteLevel" in _components([content.get("decoder"), content.get("pre_tokenizer")])
         letters = _byte_of_letter()
         for piece, number in vocabulary.items():

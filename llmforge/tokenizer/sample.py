@@ -54,9 +54,19 @@ def fractions(sizes: Mapping[str, int], budget: int) -> dict[str, float]:
 
 
 def sample(documents: Iterable[SampledDocument], taken: Mapping[str, float]) -> Iterator[str]:
-    """The parts of the documents that belong to the sample, in the documents' order."""
+    """The parts of the documents that belong to the sample, in the documents' order.
+
+    Of a source whose draw came out empty (a budget of a few spans), the first span.
+    """
+    first: dict[str, str] = {}
+    drawn: set[str] = set()
     for document in documents:
-        yield from taken_spans(document, taken)
+        if taken.get(document.source, 0.0) and document.text:
+            first.setdefault(document.source, next(_spans(document.text)))
+        for part in taken_spans(document, taken):
+            drawn.add(document.source)
+            yield part
+    yield from (part for source, part in first.items() if source not in drawn)
 
 
 def taken_spans(document: SampledDocument, taken: Mapping[str, float]) -> Iterator[str]:

@@ -77,7 +77,12 @@ class SentencePieceBackend:
                 "the sentencepiece model was not trained by llmforge", where, "add its tokenizer.json to the folder"
             )
         size = processor.get_piece_size()
-        pieces = [processor.id_to_piece(number) for number in range(size)]
+        try:
+            pieces = [processor.id_to_piece(number) for number in range(size)]
+        except UnicodeDecodeError as error:
+            raise DamagedError(
+                "the sentencepiece model has a piece that is not UTF-8", where, "get it again"
+            ) from error
         self._normal = normal = normal_pieces(processor)
         phrases = [number for number, text in normal.items() if is_phrase(text)]
         if not all(is_mergeable(normal[number]) for number in phrases):

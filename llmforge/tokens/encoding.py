@@ -57,8 +57,12 @@ def encode_batch(tokenizer: Tokenizer, documents: list[Document]) -> Encoded:
     tokens = ids.astype(f"<u{width_of(tokenizer.vocab_size)}", copy=False)
     sources = [document.source for document in documents]
     labels = [str(document.metadata.get(LABEL, "")) for document in documents]
-    sizes = [len(text.encode("utf-8")) for text in texts]
+    sizes = list(map(_bytes_of, texts))
     return Encoded(tokens, counts.tolist(), sizes, names, sources, labels)
+
+
+def _bytes_of(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def batches_of(documents: Iterable[Document], label_key: str = LABEL) -> Iterator[list[Document]]:
@@ -71,7 +75,7 @@ def batches_of(documents: Iterable[Document], label_key: str = LABEL) -> Iterato
         label = document.metadata.get(label_key)
         kept: dict[str, object] = {LABEL: label} if isinstance(label, str) else {}
         group.append(Document(document.id, document.text, document.source, kept))
-        size += len(document.text)
+        size += _bytes_of(document.text)
         if size >= _BATCH_BYTES:
             yield group
             group, size = [], 0
@@ -97,9 +101,12 @@ def encode_documents(
     try:
         for group in groups:
             # This thread is one of the workers: what the others have no room for, it encodes itself.
-            busy = sum(not batch.result.done() for batch in waiting)
+            busy = sum(map(_is_busy, waiting))
             here = busy >= _AHEAD * (workers - 1)
-            waiting.append(_Batch(group, _done(encode_batch(tokenizer, group)) if here else pool.submit(group)))
+            if here:
+                waiting.append(_Batch([], _done(encode_batch(tokenizer, group))))
+            else:
+                waiting.append(_Batch(group, pool.submit(group)))
             while waiting and (waiting[0].result.done() or len(waiting) > 2 * _AHEAD * workers):
                 yield waiting.popleft().result.result()
         while waiting:
@@ -119,6 +126,13 @@ def encode_documents(
 class _Batch:
     group: list[Document]
     result: Future[Encoded]
+
+
+def _is_busy(batch: _Batch) -> bool:
+    """Whether it is not encoded yet; the texts of one that is are let go."""
+    if batch.result.done():
+        batch.group = []
+    return bool(batch.group)
 
 
 def _taken_back(batch: _Batch) -> bool:

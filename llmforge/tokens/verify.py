@@ -1,12 +1,14 @@
 """Reads every byte of token folders in the background of a run and compares it with the manifests.
 
 Opening a folder checks sizes and headers only, since hashing a terabyte takes longer than a run may wait. This goes on
-beside the training; what it finds stops the run at the next step.
+beside the training; what it finds stops the run at the next step. Behind the first pass it looks every few seconds
+whether a file has another size or time, and reads it again if so.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ from llmforge.runtime.manifest import read_manifest
 
 T = TypeVar("T")
 _BLOCK = 4 << 20  # hashlib lets other threads run meanwhile
+LOOK_AGAIN_SECONDS = 5.0
 
 
 class BackgroundCheck:
@@ -31,7 +34,8 @@ class BackgroundCheck:
         ]
         self.checked = 0
         self._found: DamagedError | None = None
-        self._asked_to_end = threading.Event()
+        self._asked_to_end, self._through = threading.Event(), threading.Event()
+        self._seen: dict[Path, tuple[int, int]] = {}
         self._thread = threading.Thread(target=self._work, name="llmforge-digests", daemon=True)
 
     @property
@@ -48,19 +52,37 @@ class BackgroundCheck:
         self._thread.join()
 
     def _work(self) -> None:
+        try:
+            self._first_pass()
+        finally:
+            self._through.set()
+        while self._found is None and not self._asked_to_end.wait(LOOK_AGAIN_SECONDS):
+            for path, expected in self._files:
+                if not self._is_whole(path, expected, only_changed=True):
+                    return
+
+    def _first_pass(self) -> None:
         for path, expected in self._files:
-            try:
-                found = self._digest(path)
-            except OSError as error:
-                self._found = DamagedError(f"the file cannot be read: {error.strerror}", path)
-                return
-            if found is None:
-                return
-            if found != expected:
-                what = "the file was changed: its SHA-256 differs from the manifest's"
-                self._found = DamagedError(what, path, "run llmforge tokenize again")
+            if not self._is_whole(path, expected):
                 return
             self.checked += 1
+
+    def _is_whole(self, path: Path, expected: str, only_changed: bool = False) -> bool:
+        """Reads a file; False when it is not what it was, which is noted, or when the work is to end."""
+        try:
+            facts = os.stat(path)
+            now = (facts.st_size, facts.st_mtime_ns)
+            if only_changed and self._seen.get(path) == now:
+                return True
+            found = self._digest(path)
+        except OSError as error:
+            self._found = DamagedError(f"the file cannot be read: {error.strerror}", path)
+            return False
+        if found is not None and found != expected:
+            what = "the file was changed: its SHA-256 differs from the manifest's"
+            self._found = DamagedError(what, path, "run llmforge tokenize again")
+        self._seen[path] = now
+        return found == expected
 
     def _digest(self, path: Path) -> str | None:
         state = hashlib.sha256()
@@ -82,7 +104,7 @@ class BackgroundCheck:
         Raises:
             DamagedError: as `look`.
         """
-        self._thread.join(patience)
+        self._through.wait(patience)
         self.look()
         return self.checked == len(self._files)
 

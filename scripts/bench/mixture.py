@@ -36,7 +36,8 @@ def simulate(folder: Path, tokens: int, seed: int) -> None:
         lengths = rng.integers(200, 2001, SHARD_TOKENS // 1100)
         count = len(lengths)
         names = [f"document-{number}-{at}" for at in range(count)]
-        content = ShardContent(np.zeros(0, dtype=np.uint16), lengths, lengths * 4, names, np.zeros(count, dtype=int))
+        zeros = np.zeros(count, dtype=int)
+        content = ShardContent(np.zeros(0, dtype=np.uint16), lengths, lengths * 4, names, zeros, zeros)
         stem = folder / f"train-{number:05d}"
         write_shard(stem, number, content, DIGEST)
         total = int(lengths.sum())

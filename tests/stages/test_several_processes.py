@@ -53,8 +53,8 @@ def undisturbed(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-def same(output: Path, other: Path) -> None:
-    assert digests(output, STEPS) == digests(other, STEPS)
+def same(output: Path, other: Path, steps: int = STEPS) -> None:
+    assert digests(output, steps) == digests(other, steps)
     assert metrics(output) == metrics(other)
 
 
@@ -118,6 +118,54 @@ def test_signals_to_the_agent_to_all_and_to_one_rank(undisturbed: Path, tokens: 
         assert (output / "checkpoints" / f"step-{rows(output)[-1]['step']}").is_dir()
     finish(command)
     same(output, undisturbed)
+
+
+OFTEN = {"train__max_steps": 60, "train__save_every": 1, "train__eval_every": 1}
+
+
+@pytest.mark.slow
+def test_signals_to_a_group_that_saves_and_evaluates_at_every_step(tokens: Path, tmp_path: Path) -> None:
+    output, straight = tmp_path / "run", tmp_path / "straight"
+    finish(pretrain(config(tokens, straight, **OFTEN)))
+    command = pretrain(config(tokens, output, **OFTEN))
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP, signal.SIGTERM)
+    for at, number in enumerate(numbers):
+        with started(command) as agent:
+            wait_for_step(output, 9 * at + 1, agent)
+            time.sleep(0.007 * at)  # so that they come at different places of a step
+            os.kill(agent.pid, number)
+            said = ended(agent, 75)
+        assert said.count("state saved") == 1
+    finish(command)
+    same(output, straight, 60)
+
+
+@pytest.mark.slow
+def test_a_signal_to_a_group_that_compiles(tokens: Path, tmp_path: Path) -> None:
+    """It is answered behind the step that is being compiled, and the resumed run ends as the straight one."""
+    compiled = {"train__max_steps": 12, "train__compile": True}
+    output, straight = tmp_path / "run", tmp_path / "straight"
+    kernels = {"XDG_CACHE_HOME": str(tmp_path / "kernels")}  # a cold cache, so that there is time to hit
+    command = pretrain(config(tokens, output, **compiled))
+    with started(command, **kernels) as agent:
+        end = time.monotonic() + 120
+        while "compiling" not in _log(output) and time.monotonic() < end:
+            time.sleep(0.05)
+        time.sleep(3)
+        assert not rows(output), "the first step came before the signal"
+        os.kill(agent.pid, signal.SIGTERM)
+        said = ended(agent, 75)
+    assert said.count("state saved") == 1
+    finish(command)
+    finish(pretrain(config(tokens, straight, **compiled)))
+    same(output, straight, 12)
+
+
+def _log(output: Path) -> str:
+    try:
+        return (output / "log.txt").read_text()
+    except OSError:
+        return ""
 
 
 @pytest.mark.slow

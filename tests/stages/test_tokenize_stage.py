@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llmforge.corpus.document import Document
-from llmforge.corpus.folder import CorpusWriter
-from llmforge.errors import DamagedError, DataError, StopRequested
+from llmforge.corpus.folder import CorpusWriter, read_corpus
+from llmforge.errors import DamagedError, DataError, MachineError, StopRequested
 from llmforge.runtime.console import Console
 from llmforge.runtime.files import digest_file, files_below
 from llmforge.runtime.manifest import write_manifest
+from llmforge.runtime.stop import StopSignals
 from llmforge.stages import tokenize
 from llmforge.stages.tokenize import TokenizeConfig
 from llmforge.tokenizer.settings import TokenizerSettings
+from llmforge.tokenizer.tokenizer import Tokenizer
 from llmforge.tokenizer.train import train_tokenizer
 from llmforge.tokens import encoding, write
 from llmforge.tokens.folder import TokenFolder
@@ -183,11 +189,80 @@ def test_what_was_left_is_only_used_when_it_is_whole(inputs: dict[str, Any], tmp
     assert contents(output) == contents(tmp_path / "whole")
 
 
+@pytest.fixture(scope="module", params=["threads", "processes"])
+def spread(request: pytest.FixtureRequest, inputs: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The inputs with names of control symbols in their texts, and a tokenizer that takes threads or processes."""
+    if request.param == "threads":
+        pytest.importorskip("gigatoken")
+    place = tmp_path_factory.mktemp(request.param)
+    corpus, tokenizer = place / "corpus", place / "tokenizer"
+    corpus.mkdir()
+    tokenizer.mkdir()
+    hard = ["<s> is a name", "\u2581", "a </s> b <|user|>", "\u65e5\u672c " * 60]
+    with CorpusWriter(corpus, 1 << 20) as writer:
+        for number, document in enumerate(read_corpus(Path(inputs["corpus"]), "train")):
+            text = f"{document.text} {hard[number // 9 % 4]} {number}" if number % 9 == 0 else document.text
+            writer.write("train", Document(document.id, text, document.source))
+        writer.write("valid", Document("v", "a list holds values", "s0"))
+    write_manifest(corpus, "corpus", config={})
+    kind = "bpe" if request.param == "threads" else "unigram"
+    texts = [document.text for document in read_corpus(corpus, "train")]
+    train_tokenizer(texts, tokenizer, TokenizerSettings(vocab_size=320, model_type=kind))
+    assert Tokenizer.load(tokenizer).works_outside_lock == (request.param == "threads")
+    return {"corpus": str(corpus), "tokenizer": str(tokenizer)}
+
+
 @pytest.mark.usefixtures("small")
-def test_workers_do_not_change_a_byte(inputs: dict[str, Any], tmp_path: Path) -> None:
+def test_workers_do_not_change_a_byte(spread: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmforge.tokenizer.word_cache._CACHE_SIZE", 5)
     for workers in (1, 3):
-        run(inputs, tmp_path / str(workers), workers=workers)
-    assert contents(tmp_path / "1") == contents(tmp_path / "3")
+        run(spread, tmp_path / str(workers), workers=workers)
+    assert contents(tmp_path / "1") == contents(tmp_path / "3") and len(contents(tmp_path / "3")) > 10
+
+
+@pytest.mark.usefixtures("small")
+def test_a_stop_and_a_fault_among_several_workers(
+    spread: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both come out as themselves, with whole shards kept by the first, and nobody goes on working."""
+    run(spread, tmp_path / "whole")
+    stop, calls = tmp_path / "stopped", 0
+
+    def check(self: StopSignals) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 12:
+            raise StopRequested("SIGTERM")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StopSignals, "check", check)
+        with pytest.raises(StopRequested):
+            run(spread, stop, workers=3)
+    assert whole_shards(stop) >= 1
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("llmforge-tokenize")]
+    run(spread, stop, workers=3)
+    assert contents(stop) == contents(tmp_path / "whole")
+    documents = [Document(f"d{number}", "a list" if number != 40 else "\ud800", "s") for number in range(80)]
+    tokenizer = Tokenizer.load(spread["tokenizer"])
+    monkeypatch.setattr(encoding, "_BATCH_BYTES", 30)
+    with pytest.raises(DataError, match="document d40"):
+        list(encoding.encode_documents(documents, tokenizer, 3))
+
+
+def test_a_killed_worker_process_is_told(spread: dict[str, Any]) -> None:
+    tokenizer = Tokenizer.load(spread["tokenizer"])
+    if tokenizer.works_outside_lock:
+        pytest.skip("threads are not killed")
+
+    def documents() -> Iterator[Document]:
+        for number in range(4000):
+            yield Document(f"d{number}", "a list holds values " * 300, "s")
+            if number == 2000:
+                for child in multiprocessing.active_children():
+                    os.kill(child.pid or 0, signal.SIGKILL)
+
+    with pytest.raises(MachineError, match="worker process was ended from outside"):
+        list(encoding.encode_documents(documents(), tokenizer, 3))
 
 
 def test_a_mistake_leaves_nothing_behind(inputs: dict[str, Any], tmp_path: Path) -> None:

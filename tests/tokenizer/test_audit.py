@@ -78,3 +78,14 @@ def test_the_best_and_the_worst_served() -> None:
     shares = {"en": Share(1, 9, 10, 10), "de": Share(1, 9, 25, 10), "none": Share(1, 1, 1, 0)}
     assert spread(shares) == {"best": "en", "worst": "de", "ratio": 2.5}
     assert spread({"en": shares["en"]}) is None
+
+
+def test_a_vocabulary_that_begins_every_text_with_a_space(tmp_path: Path) -> None:
+    """As Llama 2 does: its pieces come alone only behind something, or without the space that is put in front."""
+    vocabulary = {"<unk>": 0, "\u2581": 1, "a": 2, "b": 3, "\u2581a": 4, "ab": 5, "cat": 6, "\n": 7}
+    library = Library(models.BPE(vocabulary, [("\u2581", "a"), ("a", "b")], unk_token="<unk>"))
+    library.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    library.add_special_tokens(["<unk>"])
+    library.save(str(tmp_path / "tokenizer.json"))
+    found = pieces(Tokenizer.load(tmp_path), {})["unreachable"]
+    assert isinstance(found, dict) and [row["text"] for row in found["examples"]] == ["cat"]

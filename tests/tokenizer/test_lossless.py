@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -128,7 +129,18 @@ def test_what_is_no_tokenizer_is_named(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "tokenizer.model").write_bytes(b"\x0a\xff\xff\xff\xff\x0fhostile")
     with pytest.raises(DamagedError, match=r"tokenizer\.model"):
         Tokenizer.load(tmp_path)
+    model = (folder / "tokenizer.model").read_bytes()
+    piece = Tokenizer.load(folder).token_bytes[400]
+    assert model.count(b"\x0a" + bytes([len(piece)]) + piece) == 1
+    broken = model.replace(b"\x0a" + bytes([len(piece)]) + piece, b"\x0a" + bytes([len(piece)]) + b"\xff" * len(piece))
+    (tmp_path / "tokenizer.model").write_bytes(broken)
+    with pytest.raises(DamagedError, match=r"tokenizer\.model"):
+        Tokenizer.load(tmp_path)
     (tmp_path / "tokenizer.model").unlink()
+    huge = {"model": {"type": "BPE", "vocab": {"a": 0, "b": 2**32 - 1}, "merges": []}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(huge))
+    with pytest.raises(DamagedError, match="beyond any real vocabulary"):
+        Tokenizer.load(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(DamagedError, match=r"tokenizer\.json"):
         Tokenizer.load(tmp_path)

@@ -127,3 +127,5 @@ def test_a_faster_encoder_is_used_only_when_its_ids_are_equal(
     monkeypatch.setattr(FastWords, "encode", lambda self, texts: (np.zeros(1, np.uint32), np.ones(1, np.int64)))
     plain = SentencePieceBackend(folder)
     assert plain._fast is None and plain.encode_documents(texts)[0].tolist() == fast
+    monkeypatch.setattr(FastWords, "encode", lambda self, texts: self.no_such_layout)
+    assert SentencePieceBackend(folder)._fast is None

@@ -165,3 +165,10 @@ def test_an_alphabet_too_large_keeps_the_commonest(tmp_path: Path) -> None:
     train_tokenizer(["aaabbc" * 9], tmp_path, TokenizerSettings(model_type="char", vocab_size=MIN_VOCAB + 1))
     tokenizer = Tokenizer.load(tmp_path)
     assert tokenizer.token_bytes[-2:] == [b"a", b"b"] and tokenizer.decode(tokenizer.encode("abc")) == "abc"
+
+
+def test_a_budget_of_less_than_a_span_still_gives_text() -> None:
+    documents = [Doc(f"d{number}", f"word{number} " * 400_000, f"s{number}") for number in range(40)]
+    parts = list(sample(documents, fractions(sizes_by_source(documents), 40)))
+    assert {part.split()[0] for part in parts} == {f"word{number}" for number in range(40)}
+    assert max(map(len, parts)) < 40_000

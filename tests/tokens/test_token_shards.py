@@ -96,6 +96,12 @@ def _flip_magic(path: Path) -> None:
     path.write_bytes(b"XX" + path.read_bytes()[2:])
 
 
+def _width(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[10] = 6 - data[10]  # 2 for 4 and 4 for 2
+    path.write_bytes(bytes(data))
+
+
 def _version(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[8] = 9
@@ -135,7 +141,7 @@ def _offsets(path: Path) -> None:
 
 @pytest.mark.parametrize("resealed", [False, True])
 @pytest.mark.parametrize("file", ["train-00000.bin", "train-00000.idx"])
-@pytest.mark.parametrize("harm", [_cut, _flip_magic, _version, _digest, _swap, _count, Path.unlink])
+@pytest.mark.parametrize("harm", [_cut, _flip_magic, _version, _width, _digest, _swap, _count, Path.unlink])
 def test_damage_is_refused_by_name(
     tokens: TokenFolder, tmp_path: Path, harm: Callable[[Path], None], file: str, resealed: bool
 ) -> None:

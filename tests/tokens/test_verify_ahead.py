@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def test_a_missing_or_cut_file_is_refused_at_once(tokens: TokenFolder, tmp_path:
 def test_leaving_early_ends_the_thread(tokens: TokenFolder) -> None:
     with BackgroundCheck([tokens.path] * 3) as check:
         pass
-    assert check.checked <= check.files
+    assert not check._thread.is_alive()
 
 
 def test_batches_made_ahead_are_those_of_their_step() -> None:
@@ -71,3 +72,23 @@ def test_batches_made_ahead_are_those_of_their_step() -> None:
         ahead(6)
     assert ahead(7) == 70
     assert asked[:4] == [0, 1, 2, 3]
+
+
+def test_a_file_changed_behind_the_first_pass_is_found(
+    tokens: TokenFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmforge.tokens.verify.LOOK_AGAIN_SECONDS", 0.05)
+    folder = tmp_path / "tokens"
+    shutil.copytree(tokens.path, folder)
+    path = folder / "train-00001.bin"
+    whole = path.read_bytes()
+    with BackgroundCheck([folder]) as check:
+        assert check.finish(60)
+        path.write_bytes(whole)  # another time, the same bytes
+        time.sleep(0.3)
+        check.look()
+        path.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
+        with pytest.raises(DamagedError, match=r"train-00001\.bin: the file was changed"):
+            for _ in range(1200):
+                check.look()
+                time.sleep(0.05)
