@@ -23,6 +23,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 
 from llmforge.errors import MachineError, StopRequested, UsageError
+from llmforge.runtime.launch_note import TOGETHER
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.agent.server.api import WorkerSpec
@@ -239,7 +240,7 @@ def _spec(fleet: Fleet, arguments: Sequence[str]) -> tuple[WorkerSpec, object]:
     place = RendezvousParameters(
         backend="c10d",
         endpoint=fleet.rdzv_endpoint or "localhost:0",
-        run_id="llmforge" if together else str(uuid.uuid4()),
+        run_id=TOGETHER if together else str(uuid.uuid4()),
         min_nodes=fleet.nnodes,
         max_nodes=fleet.nnodes,
         local_addr=None if together else "localhost",

@@ -37,12 +37,13 @@ def capture_rng() -> dict[str, object]:
             float(cached),
         ],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        # of this process's device; all processes of a run draw alike
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
     }
 
 
 def restore_rng(state: dict[str, Any]) -> None:
-    """Puts every generator back; CUDA's only when the machine has as many devices as then."""
+    """Puts every generator back, CUDA's on the device of this process where there is one."""
     import numpy as np
 
     version, internal, gauss = state["python"]
@@ -50,5 +51,5 @@ def restore_rng(state: dict[str, Any]) -> None:
     name, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
     torch.set_rng_state(state["torch"].to(torch.uint8))
-    if state["cuda"] and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([value.to(torch.uint8) for value in state["cuda"]])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"][0].to(torch.uint8))

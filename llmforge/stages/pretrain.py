@@ -93,7 +93,7 @@ def run(
         ):
             start = Resume(resume, allow_changed)
             model, outcome, served = _train(config, data, shape, folder, bench, start)
-            data.finish_check(folder, outcome.seconds)
+            data.finish_check(folder, outcome.seconds, config.parallel.timeout_seconds)
             result = _result(outcome, shape, folder, data) | {"sources": served}
             folder.record(result=result)
             if bench.world.first:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _LEAST_PATIENCE = 10.0  # seconds that the end of a run waits for the check of its shards
 _PATIENCE = 0.05  # and the share of the training's time
+_MOST_OF_TIMEOUT = 0.5  # of the time after which the other processes give the first one up
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class PretrainData:
         with self.check if first else nullcontext():
             yield
 
-    def finish_check(self, folder: RunFolder, train_seconds: float) -> None:
+    def finish_check(self, folder: RunFolder, train_seconds: float, timeout_seconds: float) -> None:
         """Waits for the background check, which is short beside a run of useful length, and logs if it is not.
 
         Raises:
@@ -103,7 +104,8 @@ class PretrainData:
         """
         if folder.passive:
             return
-        if not self.check.finish(max(_LEAST_PATIENCE, _PATIENCE * train_seconds)):
+        patience = min(max(_LEAST_PATIENCE, _PATIENCE * train_seconds), _MOST_OF_TIMEOUT * timeout_seconds)
+        if not self.check.finish(patience):
             folder.log(f"the run was over when {self.check.checked} of {self.check.files} token files were checked")
 
 

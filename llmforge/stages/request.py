@@ -13,10 +13,11 @@ from typing import Any
 from llmforge.config.load import Loaded, load_config
 from llmforge.config.render import json_schema, render
 from llmforge.config.schema import Config
-from llmforge.errors import UsageError
+from llmforge.errors import LlmforgeError, UsageError
 from llmforge.runtime.console import Console, quantity
 from llmforge.runtime.exits import rank
 from llmforge.runtime.launch import Fleet, launch, restarted
+from llmforge.runtime.launch_note import has_begun
 from llmforge.stages.table import Stage, schemas, stage
 
 _KINDS = ("corpus", "tokenizer", "tokens", "model")
@@ -122,8 +123,13 @@ def _run(chosen: Stage, config: Config, request: Request, options: dict[str, obj
     if isinstance(fleet, Fleet):
         if "RANK" not in os.environ and not fleet.alone:
             launch(fleet, sys.argv[1:])
-        if restarted():
+        if restarted() and has_begun(Path(config.output_dir)):  # type: ignore[attr-defined]  # every training has one
             options["resume"] = "auto"  # what was to be started anew, or from a folder, has been by now
-    result = chosen.run(config, request.console(), **options)
+    try:
+        result = chosen.run(config, request.console(), **options)
+    except LlmforgeError as error:
+        if options.get("resume", "auto") != "auto" and error.hint is not None:
+            error.hint = error.hint.replace("the same command goes on", "the same command without --resume goes on")
+        raise
     if request.json and rank() == 0 and result is not None:
         say_json(result["samples"] if request.command == "generate" else result)  # CLI.md: an object for each sample

@@ -44,7 +44,12 @@ class Average:
         torch._foreach_lerp_([self.values[name] for name in weights], list(weights.values()), share)
 
     def restore(self, saved: Mapping[str, Tensor], model: nn.Module) -> None:
-        """Takes the average of a saved state, in the place and the shares of the model's parameters."""
+        """Takes the average of a saved state, in the place and the shares of the model's parameters.
+
+        Without settings there is nothing to take: an average that nothing moves on would end as the run's weights.
+        """
+        if self.settings is None:
+            return
         parameters = trainable(model)
         self.values = {name: like(value, parameters[name]) for name, value in saved.items()}
 

@@ -118,4 +118,9 @@ def token_losses(objective: Parallel, batch: Batch, device: torch.device) -> Ten
         need = quantity(found.asked_bytes, "B") if found.asked_bytes else "more"
         raise MachineError(f"not enough memory to validate on {rows} rows at once: {need} was asked for")
     halves = (batch.rows(0, rows // 2), batch.rows(rows // 2, rows))
-    return torch.cat([token_losses(objective, half, device) for half in halves])
+    # Once a batch is asked of all processes, and another may have had the memory for it.
+    asked, objective.before_pass = objective.before_pass, lambda: None
+    try:
+        return torch.cat([token_losses(objective, half, device) for half in halves])
+    finally:
+        objective.before_pass = asked

@@ -28,7 +28,7 @@ CHECKPOINTS = "checkpoints"
 # Keys that change no weight (how processes share the work: none but by the order of sums, as their number does).
 HARMLESS = frozenset(
     {"output_dir", "tracking"}
-    | {f"train.{key}" for key in ("log_every", "save_every", "keep_last", "keep_every", "sample_every", "eval_tokens")}
+    | {f"train.{key}" for key in ("log_every", "save_every", "keep_last", "keep_every", "sample_every")}
     | {"train.log_norms", "train.profile_steps"}
     | {f"parallel.{key}" for key in ("strategy", "tensor_parallel", "timeout_seconds", "activation_checkpointing")}
 )
@@ -232,10 +232,11 @@ def _refuse_other_config(saved: Saved, claim: Claim) -> list[str]:
     changed = {key for key in known if before.get(key) != now.get(key)} - HARMLESS
     named = {key for key in changed if any(_below(key, other) for other in claim.allowed)}
     changed -= named
-    if changed & _BUDGETS and _same_rates(saved, claim.horizon):
+    # A batch that is left to auto follows from the budget, and with it the data of every step.
+    if now.get("train.global_batch_tokens") != "auto" and _same_rates(saved, claim.horizon):
         changed -= _BUDGETS
-    if now.get("train.early_stopping") is None and before.get("train.early_stopping") is None:
-        changed -= {"train.eval_every"}
+    if not any(key.startswith("train.early_stopping.") for key in known):  # which the validations would decide
+        changed -= {"train.eval_every", "train.eval_tokens"}
     if changed:
         keys = ",".join(sorted(changed))
         raise UsageError(

@@ -15,6 +15,7 @@ from llmforge.checkpoint.state_writer import StateWriter
 from llmforge.checkpoint.train_state import Retention, latest_state
 from llmforge.errors import DamagedError
 from llmforge.runtime.distributed import World
+from llmforge.runtime.launch_note import is_launched, note_begun
 from llmforge.runtime.run_folder import RunFolder
 from llmforge.training.settings import TrainSettings
 from llmforge.training.state import CHECKPOINTS, Saved, open_state
@@ -62,6 +63,13 @@ class States:
     def resumed(self, saved: Saved) -> None:
         """The run is as it was when this state was saved."""
         self.newest = saved.step if saved.path.resolve().parent == self.folder.resolve() else None
+
+    def begun(self) -> None:
+        """From here on a restart by the agent goes on with what lies in this folder, whatever --resume said."""
+        if is_launched():
+            self.wait()
+            if self._world.first:
+                note_begun(self.folder.parent)
 
     def settle(self) -> None:
         """Returns when weights and optimizer may change."""

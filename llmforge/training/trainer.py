@@ -118,10 +118,12 @@ class Trainer:
             self._take(saved)
             self._clock = Clock(self.config.device, self.progress.elapsed)
             self._states.resumed(saved)
+            self._save()  # when it came from elsewhere: from now on it is here too
             bar.advance(self.progress.step)
         self._reporting.mark(self.progress, self._clock)
         self._reporting.shown(self.progress.step)
         record_skips(self._watch, self.run)
+        self._states.begun()
 
     def _take(self, saved: Saved, keep_skips: bool = False) -> None:
         """Everything as it was when `saved` was."""

@@ -12,12 +12,15 @@ from typing import Any
 import pytest
 
 from llmforge.corpus.document import Document
-from llmforge.errors import DataError, UsageError
+from llmforge.errors import DataError, StopRequested, UsageError
 from llmforge.runtime.console import Console
 from llmforge.runtime.files import digest_file
+from llmforge.runtime.launch_note import has_begun
 from llmforge.runtime.manifest import write_manifest
 from llmforge.runtime.run_folder import CLOCKED
+from llmforge.runtime.stop import StopSignals
 from llmforge.stages.pretrain import PretrainConfig, run
+from llmforge.stages.request import Request, execute
 from llmforge.tokenizer.settings import TokenizerSettings
 from llmforge.tokenizer.train import train_tokenizer
 from llmforge.tokens.write import TokenWriter
@@ -150,3 +153,72 @@ def test_the_best_ones_state_is_kept(tokens: Path, tmp_path: Path) -> None:
     assert (result["best_step"], result["steps"]) == (4, 20)
     found = {path.name for path in (tmp_path / "run" / "checkpoints").glob("step-*")}
     assert found == {"step-4", "step-16", "step-20"}
+
+
+def test_what_decides_by_validations_is_refused_where_they_decide(tokens: Path, tmp_path: Path) -> None:
+    stops = {"early_stopping": {"patience": 3}, "eval_every": 4, "eval_tokens": 1024}
+    train(settings(tokens, tmp_path / "stops", **stops))
+    for key, value in (("eval_every", 6), ("eval_tokens", 512)):
+        with pytest.raises(UsageError, match=f"train.{key}: {stops[key]} then, {value} now"):
+            train(settings(tokens, tmp_path / "stops", **{**stops, key: value}))
+    looks = {"eval_every": 4, "eval_tokens": 1024}
+    train(settings(tokens, tmp_path / "looks", **looks))
+    assert train(settings(tokens, tmp_path / "looks", eval_every=6, eval_tokens=512))["steps"] == 12
+
+
+def test_a_batch_that_follows_from_the_length_keeps_the_length(tokens: Path, tmp_path: Path) -> None:
+    """Longer at constant rates is the same run, but not when the batch is made of the length."""
+    for name, batch in (("given", 128), ("auto", "auto")):
+        train(settings(tokens, tmp_path / name, global_batch_tokens=batch, micro_batch_size=1))
+    assert train(settings(tokens, tmp_path / "given", global_batch_tokens=128, micro_batch_size=1, max_steps=14))
+    with pytest.raises(UsageError, match=r"train.max_steps: 12 then, 5000 now"):
+        longer = {"global_batch_tokens": "auto", "micro_batch_size": 1, "max_steps": 5000}
+        train(settings(tokens, tmp_path / "auto", **longer))
+
+
+def test_a_state_from_elsewhere_lies_here_before_the_first_step(
+    finished: Path, tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that whoever starts the run again goes on with it; the launch says so from then on, and not before."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "this launch")
+    output, elsewhere = tmp_path / "run", str(finished / "checkpoints" / "step-8")
+    seen: list[tuple[list[str], bool]] = []
+
+    def first_batch(self: object) -> object:
+        states = sorted(path.name for path in (output / "checkpoints").glob("step-*"))
+        seen.append((states, has_begun(output)))
+        raise KeyboardInterrupt
+
+    assert not has_begun(output)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("llmforge.training.trainer.Trainer._next_batch", first_batch)
+        train(settings(tokens, output), resume=elsewhere)
+    assert seen == [(["step-8"], True)]
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "another launch")
+    assert not has_begun(output)
+    train(settings(tokens, output))
+    assert metrics(output) == metrics(finished)
+
+
+@pytest.mark.parametrize(("resume", "hint"), [("auto", "the same command goes on"), ("never", "without --resume")])
+def test_a_stop_says_which_command_goes_on(
+    tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: str, hint: str
+) -> None:
+    monkeypatch.setattr("llmforge.training.trainer.StopSignals", Asked)
+    file = tmp_path / "c.yaml"
+    file.write_text(json.dumps(settings(tokens, tmp_path / "run")))
+    with pytest.raises(StopRequested) as found:
+        execute(Request("pretrain", file, (), quiet=True), resume=resume)
+    assert hint in str(found.value)
+
+
+class Asked(StopSignals):
+    """A signal has come."""
+
+    @property
+    def requested(self) -> bool:
+        return True
+
+    @property
+    def signal_name(self) -> str:
+        return "SIGTERM"

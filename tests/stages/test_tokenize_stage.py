@@ -207,7 +207,7 @@ def spread(request: pytest.FixtureRequest, inputs: dict[str, Any], tmp_path_fact
     write_manifest(corpus, "corpus", config={})
     kind = "bpe" if request.param == "threads" else "unigram"
     texts = [document.text for document in read_corpus(corpus, "train")]
-    train_tokenizer(texts, tokenizer, TokenizerSettings(vocab_size=320, model_type=kind))
+    train_tokenizer(texts, tokenizer, TokenizerSettings(vocab_size=360, model_type=kind))
     assert Tokenizer.load(tokenizer).works_outside_lock == (request.param == "threads")
     return {"corpus": str(corpus), "tokenizer": str(tokenizer)}
 
@@ -249,10 +249,9 @@ def test_a_stop_and_a_fault_among_several_workers(
         list(encoding.encode_documents(documents, tokenizer, 3))
 
 
+@pytest.mark.parametrize("spread", ["processes"], indirect=True)
 def test_a_killed_worker_process_is_told(spread: dict[str, Any]) -> None:
     tokenizer = Tokenizer.load(spread["tokenizer"])
-    if tokenizer.works_outside_lock:
-        pytest.skip("threads are not killed")
 
     def documents() -> Iterator[Document]:
         for number in range(4000):

@@ -60,6 +60,15 @@ def test_in_place_for_a_while_and_back_even_after_an_error() -> None:
     assert model.weight.item() == pytest.approx(1.75) and not average.values
 
 
+def test_a_resumed_average_that_is_not_asked_for_any_more_is_let_go() -> None:
+    model = one_weight()
+    average = Average(None)
+    average.restore({"weight": torch.full((1, 1), 7.0)}, model)
+    before = model.weight.detach().clone()
+    average.settle(model)
+    assert torch.equal(model.weight, before)
+
+
 def test_without_settings_nothing_happens() -> None:
     model, average = one_weight(), Average(None)
     set_to(model, 3.0)
