@@ -150,3 +150,16 @@ def test_the_best_ones_state_is_kept(tokens: Path, tmp_path: Path) -> None:
     assert (result["best_step"], result["steps"]) == (4, 20)
     found = {path.name for path in (tmp_path / "run" / "checkpoints").glob("step-*")}
     assert found == {"step-4", "step-16", "step-20"}
+
+
+@pytest.mark.parametrize("stop", [{}, {"max_steps": None, "max_minutes": 0.01}])
+def test_a_finished_run_whose_model_is_lost_publishes_it_again(
+    tokens: Path, tmp_path: Path, stop: dict[str, Any]
+) -> None:
+    values = settings(tokens, tmp_path / "run", **stop)
+    steps = train(values)["steps"]
+    weights = tmp_path / "run" / "model" / "model.safetensors"
+    before = digest_file(weights)
+    weights.write_bytes(b"lost")
+    assert train(values)["steps"] == steps
+    assert digest_file(weights) == before
