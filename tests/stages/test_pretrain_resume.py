@@ -152,14 +152,10 @@ def test_the_best_ones_state_is_kept(tokens: Path, tmp_path: Path) -> None:
     assert found == {"step-4", "step-16", "step-20"}
 
 
-@pytest.mark.parametrize("stop", [{}, {"max_steps": None, "max_minutes": 0.01}])
-def test_a_finished_run_whose_model_is_lost_publishes_it_again(
-    tokens: Path, tmp_path: Path, stop: dict[str, Any]
-) -> None:
-    values = settings(tokens, tmp_path / "run", **stop)
-    steps = train(values)["steps"]
-    weights = tmp_path / "run" / "model" / "model.safetensors"
+def test_a_finished_run_whose_model_is_lost_publishes_it_again(finished: Path, tokens: Path, tmp_path: Path) -> None:
+    output = copied(finished, tmp_path)
+    weights = output / "model" / "model.safetensors"
     before = digest_file(weights)
     weights.write_bytes(b"lost")
-    assert train(values)["steps"] == steps
+    assert train(settings(tokens, output))["steps"] == 12
     assert digest_file(weights) == before
