@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from llmforge.config.schema import Config
 from llmforge.corpus.document import Document
 from llmforge.corpus.folder import CorpusWriter
-from llmforge.errors import ConfigError, DataError, StopRequested, UsageError
+from llmforge.errors import BusyError, ConfigError, DataError, StopRequested, UsageError
 from llmforge.runtime.console import Console
 from llmforge.runtime.manifest import find_artefact, manifest_digest
 from llmforge.runtime.run_folder import RunFolder
@@ -232,7 +234,74 @@ def test_a_damaged_or_lost_artefact_is_made_again() -> None:
     file.write_text(file.read_text()[::-1])  # as many bytes as before
     assert _run()[0] == ["tokenizer"]
     shutil.rmtree("runs/small/pretrain")
-    assert _run()[0] == ["pretrain never"]
+    assert _run()[0] == ["pretrain auto"]
+
+
+def _states() -> list[str]:
+    return sorted(path.name for path in Path("runs/small/pretrain/checkpoints").glob("*"))
+
+
+def _save_states() -> None:
+    for step in (3, 6):
+        Path(f"runs/small/pretrain/checkpoints/step-{step}").mkdir(parents=True)
+
+
+def test_a_finished_step_whose_model_is_damaged_goes_on_from_its_states() -> None:
+    _run()
+    _save_states()
+    file = Path("runs/small/pretrain/model/file")
+    whole = file.read_text()
+    file.write_text("4")  # as many bytes as before
+    assert _run()[0] == ["pretrain auto"]
+    assert _states() == ["step-3", "step-6"] and file.read_text() == whole
+
+
+@pytest.mark.parametrize("change", ["code", "config"])
+def test_a_kill_at_the_start_of_a_changed_step_leaves_no_state_of_before(
+    change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _run()
+    _save_states()
+    overrides = ["pretrain.steps=9"] if change == "config" else []
+    if change == "code":
+        monkeypatch.setattr(step_records, "code_digest", lambda: "other")
+
+    def killed(config: Pretrain, console: Console, resume: str = "auto") -> dict[str, object]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setitem(STAGES, "pretrain", Stage("pretrain", Pretrain, killed, _preview, _prints, "model"))
+        with pytest.raises(KeyboardInterrupt):
+            _run(*overrides)
+    assert _states() == []
+    assert "pretrain auto" in _run(*overrides)[0]
+
+
+def test_states_are_not_removed_under_a_run_or_another_command() -> None:
+    _run()
+    _save_states()
+    with RunFolder.open("runs/small/pretrain", "pretrain", {}), pytest.raises(BusyError, match="in use by pid"):
+        _run("pretrain.steps=9")
+    assert _states() == ["step-3", "step-6"]
+    (Path("runs/small/pretrain") / "run.json").write_text('{"command": "finetune"}')
+    with pytest.raises(UsageError, match="holds a run of `finetune`"):
+        _run("pretrain.steps=9")
+    assert _states() == ["step-3", "step-6"]
+
+
+def test_a_signal_between_two_steps_stops_the_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def signalled(config: Clean, console: Console) -> dict[str, object]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return clean(config, console)
+
+    with monkeypatch.context() as patch:
+        patch.setitem(STAGES, "clean", Stage("clean", Clean, signalled, _preview, _prints, "corpus"))
+        with pytest.raises(StopRequested, match="SIGTERM"):
+            _run()
+    assert CALLS == ["clean"]
+    record = json.loads(Path("runs/small/run.json").read_text())
+    assert (record["status"], record["exit_code"]) == ("stopped", 75)
+    assert _run()[0] == ALL[1:]
 
 
 def test_a_stopped_step_is_gone_on_from_and_a_changed_one_begins_anew() -> None:

@@ -75,10 +75,10 @@ class StopSignals:
         if os.environ.get("RANK", "0") == "0":  # one line for a group
             _say(f"{self._signal_name}: stopping as soon as the work is safe; once more stops at once\n")
 
-    def check(self) -> None:
+    def check(self, hint: str = "the same command goes on") -> None:
         """Raises StopRequested (75) when a signal came."""
         if self.requested:
-            raise StopRequested(f"stopped by {self.signal_name}", hint="the same command goes on")
+            raise StopRequested(f"stopped by {self.signal_name}", hint=hint)
 
 
 @contextmanager

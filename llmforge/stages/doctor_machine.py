@@ -149,12 +149,42 @@ def judge_disk(found: Diagnosis, place: Path, needed: int) -> None:
         found.add("whole", f"disk {there}", f"{quantity(needed, 'B')} of {quantity(free, 'B')} free would be written")
 
 
+def free_gpu_memory() -> tuple[int, int] | None:
+    """Bytes that are free on the GPU that a run would take, and how many GPUs there are; None: there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    try:
+        free = int(torch.cuda.mem_get_info()[0])
+    except RuntimeError:  # so full that not even this process fits
+        free = 0
+    return free, torch.cuda.device_count()
+
+
 def judge_training(found: Diagnosis, config: Any, parameters: int) -> None:
     """Adds whether weights, gradients and optimizer of a training config fit; activations come on top."""
     adapters = getattr(config, "method", "full") != "full"
     needed = 4 * parameters if adapters else _TRAINING_BYTES * parameters
-    what = "frozen weights" if adapters else "weights, gradients and two averages"
-    if config.device == "cuda" or (config.device == "auto" and "free_gpu_bytes" in found.facts):
-        found.add("note", "gpu memory", f"{quantity(needed, 'B')} are needed for {what}; activations come on top")
-        return
-    judge_memory(found, f"for {what}; activations come on top", needed)
+    what = f"for {'frozen weights' if adapters else 'weights, gradients and two averages'}; activations come on top"
+    gpu = free_gpu_memory() if config.device in ("auto", "cuda") else None
+    if gpu is not None:
+        _judge_gpu_memory(found, what, needed, gpu, config.parallel.strategy in ("auto", "fsdp2"))
+    elif config.device == "cuda":
+        found.facts["memory_bytes_needed"] = needed
+        found.add("note", "gpu memory", f"{quantity(needed, 'B')} are needed {what}; there is no GPU here")
+    else:
+        judge_memory(found, what, needed)
+
+
+def _judge_gpu_memory(found: Diagnosis, what: str, needed: int, gpu: tuple[int, int], shared: bool) -> None:
+    """`shared`: several processes may each hold a part of the model."""
+    free, gpus = gpu
+    found.facts |= {"memory_bytes_needed": needed, "free_gpu_bytes": free}
+    said = f"{quantity(needed, 'B')} are needed {what}; {quantity(free, 'B')} are free"
+    if needed <= free:
+        found.add("whole", "gpu memory", said)
+    elif shared and needed <= free * gpus:
+        found.add("note", "gpu memory", f"{said} on one GPU: the {gpus} here hold it together, with --nproc {gpus}")
+    else:
+        found.add("lacking", "gpu memory", said)

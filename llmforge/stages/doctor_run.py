@@ -6,67 +6,54 @@ process will ever finish is removed, `latest` names the newest whole state. A st
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from llmforge.errors import BusyError, DamagedError, UsageError
+from llmforge.errors import DamagedError, UsageError
 from llmforge.runtime.files import restore_folder, write_atomic
+from llmforge.runtime.owner import UNREADABLE, held, owner_of
 from llmforge.stages.doctor_files import ARTEFACTS, check_artefact, check_folder
 from llmforge.stages.doctor_findings import Diagnosis
 
 _CHECKPOINTS, _LATEST = "checkpoints", "latest"
-_STEP = re.compile(r"step-(\d+)")
+# In its place, or moved aside by a crash between two renames: a resume puts that one back.
+_STEP = re.compile(r"step-(\d+)|\.step-(\d+)\.old")
+_LINES = ("metrics.jsonl", "samples.jsonl")
 _OLD = re.compile(r"\.(?P<name>[\w.-]+)\.old")
 _UNFINISHED = re.compile(r"\.[\w.-]+\.(tmp-\w+|gone)")
 # What a stopped or killed run goes on from: no leftovers.
 _KEPT = {"parts": "measured parts", ".tokens.partial": "whole shards"}
 
 
-@contextmanager
-def owned(folder: Path) -> Iterator[str | None]:
-    """Who else owns a run folder (None: nobody, and nobody can take it for the time of the `with`)."""
-    try:
-        handle = os.open(folder / ".lock", os.O_RDWR)
-    except OSError:  # never run, or a read-only disk
-        yield None
-        return
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
-        else:
-            yield None
-    finally:
-        os.close(handle)
-
-
 def check_run(folder: Path, found: Diagnosis, repair: bool) -> list[Path]:
-    """A run folder of any command; a pipeline's steps are run folders of their own. Returns the damaged artefacts.
+    """A run folder of any command; a pipeline's steps are run folders of their own. Returns the damaged artefacts, and
+    the folder of the states when none of them is whole.
+
+    Only a repair keeps others out: a look takes minutes, and a run that is started meanwhile must not be refused.
 
     Raises:
         BusyError: it is to be repaired, and another process works in it.
+        UsageError: it is to be repaired, and belongs to another user.
     """
-    with owned(folder) as owner:
-        if owner is not None and repair:
-            raise BusyError(f"the run folder is in use by {owner}", folder, "repair it when that has ended")
+    with held(folder) if repair else nullcontext():
+        owner = None if repair else owner_of(folder)
         record = _record(folder, found, owner)
+        _check_leftovers(folder, found, repair, owner)  # first: a state that comes back is checked with the others
         newest = _check_states(folder, found, repair)
-        _check_metrics(folder, found)
+        for name in _LINES:
+            _check_lines(folder / name, found)
         kinds = [kind for kind in ARTEFACTS if (folder / kind).is_dir() and not (folder / kind / "run.json").exists()]
         for kind in kinds:
             if not (folder / kind / "manifest.json").is_file():
                 found.add("damaged", folder / kind / "manifest.json", "is missing; every artefact of a run has one")
         broken = [folder / kind for kind in kinds if not check_folder(folder / kind, kind, found)]
-        _check_leftovers(folder, found, repair, owner)
+        if found.facts["states"] and newest is None:
+            broken.append(folder / _CHECKPOINTS)
         for name, what in _KEPT.items():
             if (folder / name).is_dir() and record.get("status") != "finished":
                 found.add("note", folder / name, f"{what} of an unfinished run: the same command goes on behind them")
@@ -92,7 +79,7 @@ def _record(folder: Path, found: Diagnosis, owner: str | None) -> dict[str, Any]
         found.add("damaged", path, f"cannot be read: {error}")
         return {}
     found.facts |= {"command": command, "status": status, "owner": owner}
-    if owner is not None:
+    if owner is not None and (owner != UNREADABLE or status == "running"):
         found.add("note", folder, f"`{command}` works in it now ({owner})")
     elif status == "running":
         found.facts["status"] = "killed"
@@ -103,26 +90,36 @@ def _record(folder: Path, found: Diagnosis, owner: str | None) -> dict[str, Any]
 
 
 def _steps(checkpoints: Path) -> dict[int, Path]:
-    matches = ((_STEP.fullmatch(path.name), path) for path in checkpoints.glob("step-*"))
-    return {int(match[1]): path for match, path in matches if match}
+    matches = ((_STEP.fullmatch(path.name), path) for path in sorted(checkpoints.glob("*")))  # those moved aside first
+    return {int(match[1] or match[2]): path for match, path in matches if match}
 
 
 def _check_states(folder: Path, found: Diagnosis, repair: bool) -> int | None:
     """Every saved state, and which of them a resume takes: the newest whole one."""
     checkpoints = folder / _CHECKPOINTS
     steps = _steps(checkpoints)
-    whole = [step for step in sorted(steps) if check_artefact(steps[step], "state", found)]
+    whole = [step for step in sorted(steps) if _is_whole(steps[step], found)]
     newest = max(whole, default=None)
-    found.facts["states"] = {path.name: step in whole for step, path in sorted(steps.items())}
-    if not steps:
+    found.facts["states"] = {f"step-{step}": step in whole for step, path in sorted(steps.items()) if path.exists()}
+    if not found.facts["states"]:
         return None
-    found.facts["use_state"] = None if newest is None else str(steps[newest])
+    found.facts["use_state"] = None if newest is None else str(checkpoints / f"step-{newest}")
     if newest is None:
-        found.add("damaged", checkpoints, f"none of the {len(steps)} states is whole")
+        found.add("damaged", checkpoints, f"none of the {len(found.facts['states'])} states is whole")
         return None
     found.add("whole", steps[newest], "the newest whole state: a resume goes on from here")
     _check_latest(checkpoints, f"step-{newest}", found, repair)
     return newest
+
+
+def _is_whole(state: Path, found: Diagnosis) -> bool:
+    """Whether a state is as it was saved; what a run removes while its bytes are read is no damage."""
+    below = Diagnosis("state", str(state))
+    whole = check_artefact(state, "state", below)
+    if not state.exists():
+        return False
+    found.findings += below.findings
+    return whole
 
 
 def _check_latest(checkpoints: Path, newest: str, found: Diagnosis, repair: bool) -> None:
@@ -140,9 +137,8 @@ def _check_latest(checkpoints: Path, newest: str, found: Diagnosis, repair: bool
         found.add("leftover", path, f"names {named}, the newest whole state is {newest}")
 
 
-def _check_metrics(folder: Path, found: Diagnosis) -> None:
+def _check_lines(path: Path, found: Diagnosis) -> None:
     """A line that is no JSON; the last one of a killed run may be half a line, which a resume cuts off."""
-    path = folder / "metrics.jsonl"
     if not path.is_file():
         return
     content, start = path.read_bytes(), 0
@@ -187,7 +183,6 @@ def _put_back(final: Path, old: Path, found: Diagnosis, repair: bool) -> None:
     elif repair:
         restore_folder(final)
         found.repaired.append(f"{final} is back (a crash had left it as {old.name})")
-        check_folder(final, final.name, found) if final.name in ARTEFACTS else None
     else:
         found.add("leftover", old, f"is {final.name} from before a crash; it can be put back")
 
@@ -195,24 +190,48 @@ def _put_back(final: Path, old: Path, found: Diagnosis, repair: bool) -> None:
 def _say_next(
     folder: Path, found: Diagnosis, record: dict[str, Any], newest: int | None, owner: str | None, broken: list[Path]
 ) -> None:
-    argv = record.get("argv")
-    again = f"llmforge {shlex.join(map(str, argv))}" if isinstance(argv, list) and argv else None
+    states = found.facts["states"]
+    again = _again(record.get("argv"), bool(states))
     if found.of("leftover"):
         found.next.append(f"llmforge doctor {shlex.quote(str(folder))} --repair")
-    if owner is not None or again is None:
+    if owner is not None or not again:
         return
-    states = found.facts.get("states")
-    if states and newest is None:
-        found.next.append(f"{again} --resume never (no state is whole: it begins anew)")
-    elif broken and record.get("command") == "run":
-        # A pipeline knows its steps' artefacts by their manifests and would skip a damaged one.
-        found.next += [f"rm -r {shlex.quote(str(path))}" for path in broken] + [f"{again} (makes it again)"]
-    elif record.get("status") != "finished" or broken:
+    typed = f"llmforge {shlex.join(again)}"
+    finished = record.get("status") == "finished"
+    if again[0] == "run" and broken:
+        # Typed for a whole pipeline, which has no --resume and goes on from what it finds.
+        found.next += [f"rm -r {shlex.quote(str(path))}" for path in _out_of_the_way(broken)]
+        found.next.append(f"{typed} (makes again what is missing)")
+    elif states and newest is None:
+        found.next.append(f"{typed} --resume never (no state is whole: it begins anew)")
+    elif not finished or broken:
         fresh = " (publishes it again from the saved state)" if broken and newest is not None else ""
         goes_on = f" (goes on from step {newest})" if newest is not None and not broken else ""
-        found.next.append(again + (fresh or goes_on))
+        found.next.append(typed + (fresh or goes_on))
     elif (folder / "model").is_dir():
         found.next.append(f"llmforge generate -m {shlex.quote(str(folder))} -p '...'")
+
+
+def _again(argv: object, states: bool) -> list[str]:
+    """The words of a run's command for going on with it: without its --resume, which would go back behind the states
+    saved since, or delete them. A run that has saved none still begins with the state that it names."""
+    words = iter([str(word) for word in argv] if isinstance(argv, list) else [])
+    kept: list[str] = []
+    for word in words:
+        flag, _, value = word.partition("=")
+        if flag != "--resume":
+            kept.append(word)
+            continue
+        place = value or next(words, "auto")
+        if not states and place not in ("auto", "never"):
+            kept += ["--resume", place]
+    return kept
+
+
+def _out_of_the_way(broken: list[Path]) -> list[Path]:
+    """What must go for a pipeline to make it again: it knows a step by its model, which an adapter comes with."""
+    found = [near for path in broken for near in (path, *([path.with_name("model")] if path.name == "adapter" else []))]
+    return [path for path in dict.fromkeys(found) if path.is_dir()]
 
 
 def check_state_folder(folder: Path, found: Diagnosis) -> None:

@@ -273,7 +273,7 @@ def preview(config: FinetuneConfig) -> dict[str, object]:
     for path in paths:
         check_source(SourceConfig.model_validate({"path": path}))
     output = Path(config.output_dir)
-    kept = max(2, config.train.keep_last)
+    kept = max(2, config.train.keep_last) + 1  # a new one is whole before the oldest goes
     trained = 0 if config.method == "lora" else shape.num_parameters
     return {
         "reads": [str(base), *paths],

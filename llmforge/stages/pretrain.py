@@ -237,7 +237,8 @@ def preview(config: PretrainConfig) -> dict[str, object]:
     shape = model_config(config, folders[0].vocab_size)
     output = Path(config.output_dir)
     reads = [str(folder.path) for folder in folders] + ([config.init_from] if config.init_from else [])
-    states = max(2, config.train.keep_last) * _STATE_BYTES_A_PARAMETER * shape.num_parameters
+    kept = max(2, config.train.keep_last) + 1  # a new one is whole before the oldest goes
+    states = kept * _STATE_BYTES_A_PARAMETER * shape.num_parameters
     made = completed(config, shape, lambda: sum(split.num_tokens for split in train_splits(config, folders)))
     return {
         "reads": reads,

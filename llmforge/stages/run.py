@@ -12,6 +12,7 @@ from llmforge.config.render import render
 from llmforge.errors import DataError
 from llmforge.runtime.console import Console, duration
 from llmforge.runtime.run_folder import RunFolder
+from llmforge.runtime.stop import StopSignals
 from llmforge.stages.held_out import held_out_xz
 from llmforge.stages.pipeline import Pipeline, Step, load_pipeline
 from llmforge.stages.pipeline_page import closing_page
@@ -21,6 +22,7 @@ from llmforge.stages.step_records import (
     Makings,
     Record,
     artefact_digest,
+    forget_states,
     makings_of,
     read_record,
     why_redo,
@@ -46,13 +48,16 @@ def run_request(request: Request) -> None:
 def run(pipeline: Pipeline, console: Console) -> dict[str, object]:
     """Works through the steps and shows the closing page; returns each step's result, seconds and whether it ran.
 
-    Raises whatever a step raises; the steps before it stay finished, and the same command goes on from there.
+    Raises whatever a step raises, and StopRequested when a signal comes between two; the steps before it stay
+    finished, and the same command goes on from there.
     """
     began = time.monotonic()
-    with RunFolder.open(pipeline.output_dir, "run", pipeline.config.model_dump(mode="json")) as folder:
+    values = pipeline.config.model_dump(mode="json")
+    with StopSignals() as stop, RunFolder.open(pipeline.output_dir, "run", values) as folder:
         _check_first_inputs(pipeline)
         done: dict[str, _Done] = {}
         for index, step in enumerate(pipeline.steps):
+            stop.check()
             progress = f"[{index + 1}/{len(pipeline.steps)}] {step.name}"
             left = _time_left(pipeline, index)
             with folder.phase(step.name):
@@ -109,12 +114,16 @@ def _one(pipeline: Pipeline, step: Step, console: Console, progress: str, times:
 
 def _run(pipeline: Pipeline, step: Step, now: Makings, last: Record | None, console: Console) -> Record:
     options: dict[str, object] = {}
+    same = last is not None and last.makings == now
     if "resume" in inspect.signature(step.stage.run).parameters:
-        # What an earlier, broken run of the very same step left is gone on from; anything else begins anew.
-        same = last is not None and last.status == "started" and last.makings == now
+        # What an earlier run of the very same step left is gone on from, also when it ended and only what it made is
+        # damaged: its last state gives that again. Anything else begins anew.
         options["resume"] = "auto" if same else "never"
     facts = step.stage.preview(step.config)
     refuse_output_over_input(step.config, facts)
+    if options and not same:
+        # Before the record says that this run began: if it is killed at once, the next takes what it finds for its own.
+        forget_states(step)
     before = last.seconds if last is not None else 0.0
     write_record(pipeline.output_dir, step.name, Record(now, "started", before))
     start = time.monotonic()

@@ -8,6 +8,7 @@ every byte of it: reading takes seconds where a second run takes minutes, and da
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,8 +17,9 @@ from typing import Any, Literal
 from llmforge.config.load import leaves
 from llmforge.errors import LlmforgeError
 from llmforge.runtime.code import code_digest
-from llmforge.runtime.files import write_atomic
+from llmforge.runtime.files import disk_errors, write_atomic
 from llmforge.runtime.manifest import find_artefact, read_manifest
+from llmforge.runtime.owner import held
 from llmforge.stages.pipeline import Step
 
 _SHOWN = 3
@@ -83,6 +85,30 @@ def artefact_digest(step: Step, verify: Literal["sizes", "digests"] = "sizes") -
     """
     kind = step.stage.artefact
     return None if kind is None else read_manifest(find_artefact(step.config.output_dir, kind), kind, verify).digest
+
+
+def forget_states(step: Step) -> None:
+    """Removes the training states that runs of other makings left in a step's folder; a folder in which another
+    command ran is left to the step, which refuses it.
+
+    Raises:
+        BusyError: another process works in the folder.
+        UsageError, MachineError: they cannot be removed.
+    """
+    folder = Path(step.config.output_dir)
+    states = folder / "checkpoints"
+    if not states.is_dir() or _command_there(folder) not in (None, step.stage.command):
+        return
+    with held(folder), disk_errors(states):
+        shutil.rmtree(states)
+
+
+def _command_there(folder: Path) -> str | None:
+    try:
+        found = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("command")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return str(found) if found else None
 
 
 def why_redo(step: Step, now: Makings, last: Record | None) -> str | None:

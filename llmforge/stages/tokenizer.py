@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,25 +34,29 @@ def run(config: TokenizerTrainConfig, console: Console) -> dict[str, object]:
 
     Raises:
         DataError: no corpus, or too little text for the vocabulary.
+        StopRequested: a signal came; the same command begins anew.
     """
     from llmforge.runtime.manifest import find_artefact, read_manifest
     from llmforge.runtime.run_folder import RunFolder
+    from llmforge.runtime.stop import StopSignals
     from llmforge.tokenizer.tokenizer import Tokenizer
 
     corpus = find_artefact(config.corpus, "corpus")
     digest = read_manifest(corpus, "corpus").digest
-    with RunFolder.open(config.output_dir, "tokenizer train", config.model_dump(mode="json")) as folder:
+    values = config.model_dump(mode="json")
+    with StopSignals() as stop, RunFolder.open(config.output_dir, "tokenizer train", values) as folder:
+        check = partial(stop.check, "the same command begins anew")
         temp = folder.temporary("tokenizer")
         try:
             with folder.phase("sample"):
-                texts = _sampled(corpus, config.sample_bytes, console)
+                texts = _sampled(corpus, config.sample_bytes, console, check)
             started = time.monotonic()
             with folder.phase("train"):
                 console.say(f"learning a vocabulary of {config.vocab_size:,} from {_megabytes(texts)} of text")
-                _learn(texts, temp, config, console)
+                _learn(texts, temp, config, console, check)
             seconds = time.monotonic() - started
             with folder.phase("measure"):
-                measured = _measure(corpus, Tokenizer.load(temp), console)
+                measured = _measure(corpus, Tokenizer.load(temp), console, check)
             facts = {**measured, "trained_on_bytes": _size(texts), "train_seconds": round(seconds, 3)}
             folder.publish(temp, "tokenizer", made_from={"corpus": digest}, facts=measured)
         except BaseException:
@@ -79,13 +84,13 @@ def inputs_fingerprint(config: TokenizerTrainConfig) -> dict[str, str]:
     return {"corpus": manifest_digest(config.corpus, "corpus")}
 
 
-def _sampled(corpus: Path, budget: int, console: Console) -> list[str]:
+def _sampled(corpus: Path, budget: int, console: Console, check: Callable[[], None]) -> list[str]:
     from llmforge.corpus.folder import read_corpus
     from llmforge.errors import DataError
     from llmforge.tokenizer.sample import fractions, sample, sizes_by_source
 
     with console.progress("reading the corpus", unit="B") as bar:
-        sizes = sizes_by_source(_watched(read_corpus(corpus, "train"), bar))
+        sizes = sizes_by_source(_watched(read_corpus(corpus, "train"), bar, check))
     if not sum(sizes.values()):
         raise DataError("the corpus has no training text", corpus, "clean more text, or loosen the rules")
     taken = fractions(sizes, budget)
@@ -93,10 +98,13 @@ def _sampled(corpus: Path, budget: int, console: Console) -> list[str]:
         share = taken.get(source, 0.0)
         console.detail(f"source {source}: {size:,} bytes, {share:.0%} of it in the sample")
     with console.progress("taking the sample", sum(sizes.values()), unit="B") as bar:
-        return list(sample(_watched(read_corpus(corpus, "train"), bar), taken))
+        return list(sample(_watched(read_corpus(corpus, "train"), bar, check), taken))
 
 
-def _learn(texts: list[str], folder: Path, config: TokenizerTrainConfig, console: Console) -> None:
+def _learn(
+    texts: list[str], folder: Path, config: TokenizerTrainConfig, console: Console, check: Callable[[], None]
+) -> None:
+    from llmforge.errors import MachineError
     from llmforge.tokenizer.train import train_tokenizer
 
     done = 0
@@ -104,14 +112,20 @@ def _learn(texts: list[str], folder: Path, config: TokenizerTrainConfig, console
 
         def watch(merges: int, note: str) -> None:
             nonlocal done
+            check()
             bar.advance(merges - done, note)
             done = merges
 
-        train_tokenizer(texts, folder, config, watch)
+        try:
+            train_tokenizer(texts, folder, config, watch)
+        except MachineError:
+            check()  # a signal to the whole group ends the trainer's process first
+            raise
 
 
-def _watched(documents: Iterable[Document], bar: Bar) -> Iterator[Document]:
+def _watched(documents: Iterable[Document], bar: Bar, check: Callable[[], None]) -> Iterator[Document]:
     for document in documents:
+        check()
         yield document
         bar.advance(len(document.text))
 
@@ -124,16 +138,16 @@ def _megabytes(texts: Iterable[str]) -> str:
     return f"{_size(texts) / 1e6:.1f} MB"
 
 
-def _measure(corpus: Path, tokenizer: Tokenizer, console: Console) -> dict[str, object]:
+def _measure(corpus: Path, tokenizer: Tokenizer, console: Console, check: Callable[[], None]) -> dict[str, object]:
     """Bytes per token by source, and whether every text came back as it was: on held-out text where there is any."""
     from llmforge.corpus.folder import read_corpus
     from llmforge.errors import GateError
 
-    found = _count(read_corpus(corpus, "valid"), tokenizer)
+    found = _count(read_corpus(corpus, "valid"), tokenizer, check)
     split = "valid"
     if not found:
         console.warn("the corpus has no held-out text; the vocabulary is measured on its own training text")
-        found, split = _count(read_corpus(corpus, "train"), tokenizer), "train"
+        found, split = _count(read_corpus(corpus, "train"), tokenizer, check), "train"
     lossless = all(same for _, _, same in found.values())
     if not lossless:
         lost = ", ".join(name for name, (_, _, same) in found.items() if not same)
@@ -148,13 +162,16 @@ def _measure(corpus: Path, tokenizer: Tokenizer, console: Console) -> dict[str, 
     }
 
 
-def _count(documents: Iterable[Document], tokenizer: Tokenizer) -> dict[str, tuple[int, int, bool]]:
+def _count(
+    documents: Iterable[Document], tokenizer: Tokenizer, check: Callable[[], None]
+) -> dict[str, tuple[int, int, bool]]:
     """(bytes, tokens, all lossless) by source, of the first 32 MB."""
     found: dict[str, tuple[int, int, bool]] = {}
     seen = 0
     for document in documents:
         if seen >= _MEASURED_BYTES:
             break
+        check()
         ids = tokenizer.encode(document.text)
         content = document.text.encode("utf-8")
         size, count, same = found.get(document.source, (0, 0, True))

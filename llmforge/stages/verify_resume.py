@@ -123,6 +123,7 @@ def shortened(config: Any, steps: int) -> dict[str, Any]:
     values["deterministic"] = True
     train, scheduler = values["train"], values["scheduler"]
     train |= dict.fromkeys(_BUDGETS) | {"max_steps": steps, "log_every": 1, "save_every": max(1, steps // _SAVES)}
+    train["keep_every"] = None  # a multiple of the config's own save_every
     for key in ("eval_every", "sample_every"):
         if train.get(key) is not None:
             train[key] = min(train[key], max(1, steps // _LOOKS))

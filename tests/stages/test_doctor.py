@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +25,10 @@ from llmforge.checkpoint.train_state import Retention, latest_state, save_state
 from llmforge.errors import BusyError, UsageError
 from llmforge.runtime.files import publish_folder
 from llmforge.runtime.manifest import write_manifest
+from llmforge.runtime.run_folder import RunFolder
+from llmforge.stages import doctor_machine, doctor_run
 from llmforge.stages.doctor import examine
+from llmforge.stages.doctor_files import check_artefact
 from llmforge.stages.doctor_findings import Diagnosis
 
 
@@ -154,6 +159,120 @@ def test_when_no_state_is_whole_it_says_so(run: Path, call: Call) -> None:
     assert shown["next"] == ["llmforge pretrain -c 'a b.yaml' --resume never (no state is whole: it begins anew)"]
 
 
+@pytest.mark.parametrize(
+    "flag", [["--resume", "never"], ["--resume=never"], ["--resume", "runs/a/checkpoints/step-10"]]
+)
+def test_what_a_run_was_typed_with_is_not_done_twice(run: Path, flag: list[str]) -> None:
+    """Typed again, it would delete the states that were saved since, or go back behind them."""
+    record = json.loads((run / "run.json").read_text())
+    argv = ["pretrain", "-c", "a b.yaml", "train.max_steps=9", *flag]
+    (run / "run.json").write_text(json.dumps({**record, "argv": argv}))
+    typed = "llmforge pretrain -c 'a b.yaml' train.max_steps=9"
+    assert examine(run).next == [f"{typed} (goes on from step 30)"]
+    for path in run.glob("checkpoints/step-*/state.safetensors"):
+        flip(path, -1)
+    assert examine(run).next == [f"{typed} --resume never (no state is whole: it begins anew)"]
+    shutil.rmtree(run / "checkpoints")
+    begins = " --resume runs/a/checkpoints/step-10" if "step-10" in flag[-1] else ""
+    assert examine(run).next == [typed + begins]
+
+
+def step_of_a_pipeline(run: Path, tmp_path: Path, status: str) -> tuple[Path, Path]:
+    """The run as the step `pretrain` of a pipeline that ended with `status`, and the pipeline's folder."""
+    outer = tmp_path / "pipeline"
+    outer.mkdir()
+    record = {"command": "run", "status": status, "exit_code": 0, "argv": ["run", "-c", "p.yaml"]}
+    (outer / "run.json").write_text(json.dumps(record))
+    run.rename(outer / "pretrain")
+    inner = json.loads((outer / "pretrain" / "run.json").read_text())
+    (outer / "pretrain" / "run.json").write_text(json.dumps({**inner, "status": status, "argv": record["argv"]}))
+    return outer, outer / "pretrain"
+
+
+def test_a_step_without_a_whole_state_begins_anew_by_its_pipelines_command(run: Path, tmp_path: Path) -> None:
+    outer, inner = step_of_a_pipeline(run, tmp_path, "running")
+    assert examine(inner).next == ["llmforge run -c p.yaml (goes on from step 30)"]
+    for path in inner.glob("checkpoints/step-*/state.safetensors"):
+        flip(path, -1)
+    wanted = [f"rm -r {inner}/checkpoints", "llmforge run -c p.yaml (makes again what is missing)"]
+    assert examine(inner).next == wanted and examine(outer).next == wanted
+    shutil.rmtree(inner / "checkpoints")
+    assert examine(outer).next == ["llmforge run -c p.yaml"]
+
+
+def test_a_pipeline_makes_an_adapter_again_with_its_model(run: Path, endless_model: Path, tmp_path: Path) -> None:
+    outer, inner = step_of_a_pipeline(run, tmp_path, "finished")
+    shutil.copytree(endless_model, inner / "model")
+    write_manifest(inner / "model", "model", config={})
+    flip(inner / "adapter" / "adapter.safetensors", -1)
+    wanted = [f"rm -r {inner}/adapter", f"rm -r {inner}/model", "llmforge run -c p.yaml (makes again what is missing)"]
+    assert examine(inner).next == wanted and examine(outer).next == wanted
+
+
+def test_a_state_that_a_crash_moved_aside_counts(run: Path) -> None:
+    checkpoints = run / "checkpoints"
+    (checkpoints / "step-30").rename(checkpoints / ".step-30.old")
+    found = examine(run)
+    assert found.facts["use_state"] == str(checkpoints / "step-30") and found.facts["states"]["step-30"] is True
+    assert found.next[-1] == "llmforge pretrain -c 'a b.yaml' (goes on from step 30)"
+    assert (checkpoints / ".step-30.old").is_dir()
+    found = examine(run, repair=True)
+    assert (checkpoints / "latest").read_text() == "step-30\n"
+    assert len(found.repaired) == 1 and found.facts["use_state"] == str(latest_state(checkpoints)[0])
+
+
+def test_a_run_may_start_while_somebody_looks(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+
+    def start(folder: Path, kind: str, found: Diagnosis) -> bool:
+        with RunFolder.open(run, "pretrain", {}):
+            started.append(folder.name)
+        return check_artefact(folder, kind, found)
+
+    monkeypatch.setattr(doctor_run, "check_artefact", start)
+    assert examine(run).facts["use_state"].endswith("step-30") and len(started) == 3
+    with pytest.raises(BusyError, match="is in use by pid"):
+        examine(run, repair=True)
+
+
+def test_a_state_that_a_run_removes_while_it_is_read_is_no_damage(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def removed(folder: Path, kind: str, found: Diagnosis) -> bool:
+        if folder.name == "step-10":
+            shutil.rmtree(folder)
+        return check_artefact(folder, kind, found)
+
+    monkeypatch.setattr(doctor_run, "check_artefact", removed)
+    found = examine(run)
+    assert not found.of("damaged") and found.facts["states"] == {"step-20": True, "step-30": True}
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_another_users_run_is_not_called_killed(
+    owned_run: Path, monkeypatch: pytest.MonkeyPatch, readable: bool
+) -> None:
+    real = os.open
+
+    def refused(path: str | Path, flags: int, *more: int) -> int:
+        if Path(path).name == ".lock" and (not readable or flags & (os.O_RDWR | os.O_WRONLY)):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, flags, *more)
+
+    monkeypatch.setattr(os, "open", refused)
+    found = examine(owned_run)
+    assert found.facts["status"] == "running" and found.next == [] and "works in it now" in found.page()
+    assert ("pid 1 on nowhere" if readable else "another user") in found.page()
+    with pytest.raises(UsageError, match="may not be written"):
+        examine(owned_run, repair=True)
+
+
+def test_half_a_line_of_samples_is_seen_too(run: Path) -> None:
+    path = run / "samples.jsonl"
+    path.write_text('{"step": 1, "text": "a"}\n{"step": 2, "te')
+    found = examine(run)
+    (finding,) = [entry for entry in found.findings if entry.where == str(path)]
+    assert finding.level == "note" and "half a line" in finding.what and finding.ranges == ((25, 40),)
+
+
 def test_a_half_line_of_metrics_is_a_note_and_a_broken_one_is_damage(run: Path) -> None:
     path = run / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"st')
@@ -242,7 +361,7 @@ def test_a_pipeline_is_looked_at_step_by_step(run: Path, tmp_path: Path) -> None
     found = examine(outer)
     (finding,) = found.of("damaged")
     assert finding.where == str(outer / "tokenizer" / "adapter" / "adapter.safetensors")
-    assert found.next == [f"rm -r {outer}/tokenizer/adapter", "llmforge run -c p.yaml (makes it again)"]
+    assert found.next == [f"rm -r {outer}/tokenizer/adapter", "llmforge run -c p.yaml (makes again what is missing)"]
     assert found.facts["steps"]["tokenizer"]["use_state"].endswith("step-30")
 
 
@@ -337,7 +456,9 @@ def test_a_config_its_inputs_and_whether_it_fits(tmp_path: Path, small_tokenizer
     answer = call("-c", path, "--json")
     shown = json.loads(answer.out)
     assert answer.code == 0 and shown["command"] == "pretrain" and shown["next"] == [f"llmforge pretrain -c {path}"]
-    assert shown["memory_bytes_needed"] == 16 * shown["parameters"] and shown["disk_bytes_needed"] > 0
+    assert shown["memory_bytes_needed"] == 16 * shown["parameters"] and shown["free_disk_bytes"] > 0
+    # The model, and three states of a weight and two averages: a new one is there before the oldest of two goes.
+    assert shown["disk_bytes_needed"] == (4 + 3 * 12) * shown["parameters"]
     huge = settings(tmp_path, tokens, model={"preset": "tiny", "num_hidden_layers": 500, "hidden_size": 16384})
     answer = call(huge)
     assert answer.code == 4 and "would be written" in answer.err and "are needed for weights" in answer.out
@@ -350,6 +471,32 @@ def test_a_config_its_inputs_and_whether_it_fits(tmp_path: Path, small_tokenizer
     assert answer.code == 4 and "an input is not there" in answer.err
     path.write_text("output_dir: a\ncorpuss: b\n")
     assert call(path).code == 2
+
+
+@pytest.mark.parametrize(
+    ("gpu", "device", "strategy", "level"),
+    [
+        ((16_000, 1), "auto", "auto", "whole"),
+        ((15_999, 1), "cuda", "auto", "lacking"),
+        ((8_000, 2), "auto", "fsdp2", "note"),
+        ((8_000, 2), "auto", "ddp", "lacking"),
+        ((7_999, 2), "auto", "auto", "lacking"),
+        (None, "cuda", "auto", "note"),
+        (None, "auto", "auto", "whole"),
+    ],
+)
+def test_whether_a_config_fits_the_gpu(
+    monkeypatch: pytest.MonkeyPatch, gpu: tuple[int, int] | None, device: str, strategy: str, level: str
+) -> None:
+    """1,000 parameters in full take 16,000 bytes."""
+    monkeypatch.setattr(doctor_machine, "free_gpu_memory", lambda: gpu)
+    found = Diagnosis("config", "c.yaml")
+    config = SimpleNamespace(device=device, method="full", parallel=SimpleNamespace(strategy=strategy))
+    doctor_machine.judge_training(found, config, 1000)
+    (finding,) = found.findings
+    assert finding.level == level and found.facts["memory_bytes_needed"] == 16_000
+    assert finding.where == ("memory" if device == "auto" and gpu is None else "gpu memory")
+    assert found.facts.get("free_gpu_bytes") == (None if gpu is None else gpu[0])
 
 
 def test_what_it_does_not_know_is_refused(tmp_path: Path, call: Call, run: Path) -> None:

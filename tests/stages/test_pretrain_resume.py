@@ -222,3 +222,12 @@ class Asked(StopSignals):
     @property
     def signal_name(self) -> str:
         return "SIGTERM"
+
+
+def test_a_finished_run_whose_model_is_lost_publishes_it_again(finished: Path, tokens: Path, tmp_path: Path) -> None:
+    output = copied(finished, tmp_path)
+    weights = output / "model" / "model.safetensors"
+    before = digest_file(weights)
+    weights.write_bytes(b"lost")
+    assert train(settings(tokens, output))["steps"] == 12
+    assert digest_file(weights) == before

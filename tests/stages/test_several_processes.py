@@ -269,6 +269,12 @@ def test_both_examples_start_the_same_command() -> None:
     assert words[:2] == cloud[:2] == ["llmforge", "pretrain"]
 
 
+def test_the_slurm_script_asks_for_whole_machines() -> None:
+    """Without it Slurm gives the one task of a machine, and so all its processes, a single core."""
+    asked = [line for line in (CLUSTER / "slurm.sbatch").read_text().splitlines() if line.startswith("#SBATCH")]
+    assert "#SBATCH --exclusive" in asked and "#SBATCH --mem=0" in asked and "#SBATCH --ntasks-per-node=1" in asked
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_the_slurm_script_with_two_agents(tokens: Path, tmp_path: Path) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import os
+import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from llmforge.corpus.document import Document
 from llmforge.corpus.folder import CorpusWriter
-from llmforge.errors import DamagedError, DataError, StopRequested
+from llmforge.errors import DamagedError, DataError, MachineError, StopRequested
 from llmforge.runtime.console import Console
 from llmforge.runtime.manifest import read_manifest, write_manifest
 from llmforge.runtime.stop import StopSignals
@@ -22,6 +25,7 @@ from llmforge.stages import tokenize
 from llmforge.stages import tokenizer as tokenizer_stage
 from llmforge.stages.tokenize import TokenizeConfig
 from llmforge.stages.tokenizer import TokenizerTrainConfig
+from llmforge.tokenizer import train
 from llmforge.tokenizer.tokenizer import Tokenizer
 from llmforge.tokens.folder import TokenFolder
 
@@ -151,6 +155,26 @@ def test_a_stop_signal_ends_tokenize_with_nothing_half_written(
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "stopped"
     # What is whole so far waits for the same command; nothing of it looks like an artefact.
     assert not (tmp_path / "tokens").exists() and not list(tmp_path.rglob("manifest.json"))
+
+
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_a_stop_signal_ends_the_learning(
+    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, whole_group: bool
+) -> None:
+    def signalled(chunks: object, options: object, watch: Callable[[int, str], None]) -> bytes:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        if whole_group:  # the trainer's process got it too and is gone
+            raise MachineError("sentencepiece's trainer was ended from outside")
+        watch(20, "")
+        return b""
+
+    monkeypatch.setattr(train, "learn", signalled)
+    config = TokenizerTrainConfig(corpus=str(corpus), output_dir=str(tmp_path), vocab_size=500)
+    with pytest.raises(StopRequested, match="SIGUSR1.*begins anew"):
+        tokenizer_stage.run(config, QUIET)
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert (record["status"], record["exit_code"]) == ("stopped", 75)
+    assert sorted(path.name for path in tmp_path.glob("*tokenizer*")) == []
 
 
 def test_neither_stage_loads_torch(tmp_path: Path, corpus: Path) -> None:

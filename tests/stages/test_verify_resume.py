@@ -179,6 +179,13 @@ def test_a_config_is_cut_to_a_short_run_that_shows_everything() -> None:
     assert short.optimizer == whole.optimizer and short.data == whole.data and short.model == whole.model
 
 
+def test_a_config_that_keeps_states_for_good_is_cut_too() -> None:
+    values = config(Path("t"), Path("o"))
+    values["train"] |= {"save_every": 100, "keep_every": 1000}
+    short = PretrainConfig.model_validate(shortened(PretrainConfig.model_validate(values), 20))
+    assert (short.train.save_every, short.train.keep_every) == (3, None)
+
+
 def write_tokens(folder: Path) -> Path:
     from llmforge.corpus.document import Document
     from llmforge.runtime.manifest import write_manifest
