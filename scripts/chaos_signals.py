@@ -12,7 +12,7 @@ from typing import Any
 from chaos_lab import SAVE_EVERY, STEPS, Budget, Child, Lab, Outcome
 
 # Beyond the timeout: five beats of a second to see who is silent, the stacks, and the ends of the ranks.
-_NOTICE_SECONDS = 20
+_NOTICE_SECONDS = 15
 _NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
 
 

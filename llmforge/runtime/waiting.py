@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from concurrent.futures import Future, wait
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from llmforge.runtime.console import Console
@@ -33,7 +33,13 @@ def result_of(future: Future[T]) -> T:
             told = now
             numbers = " ".join(map(str, stopped))
             Console().warn(
-                f"nothing has come for {now - began:.0f} s: worker process {numbers} is stopped (SIGSTOP); "
+                f"{now - began:.0f} s without a result: worker process {numbers} is stopped (SIGSTOP); "
                 f"`kill -CONT {numbers}` lets it go on"
             )
     return future.result()
+
+
+def shut_down(pool: Executor) -> None:
+    """Ends a pool's workers when what they have begun is done; an idle one that is stopped does not end either."""
+    with ThreadPoolExecutor(1) as aside:
+        result_of(aside.submit(pool.shutdown, wait=True, cancel_futures=True))

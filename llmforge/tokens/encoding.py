@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from llmforge.corpus.document import Document
 from llmforge.errors import MachineError
-from llmforge.runtime.waiting import result_of
+from llmforge.runtime.waiting import result_of, shut_down
 from llmforge.runtime.worker_process import begin_worker
 from llmforge.tokenizer.tokenizer import Tokenizer
 from llmforge.tokens.shard import width_of
@@ -120,7 +120,7 @@ def encode_documents(
         hint = "set workers to 1, or free memory"
         raise MachineError("a worker process was ended from outside (out of memory?)", hint=hint) from error
     finally:
-        pool.executor.shutdown(wait=True, cancel_futures=True)
+        shut_down(pool.executor)
 
 
 @dataclass

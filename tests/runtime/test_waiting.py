@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 from llmforge.runtime import waiting
-from llmforge.runtime.waiting import result_of
+from llmforge.runtime.waiting import result_of, shut_down
 
 
 @pytest.fixture
@@ -36,6 +36,16 @@ def test_a_stopped_worker_is_named_until_it_goes_on(
     lines = [line for line in said.splitlines() if f"worker process {pid} is stopped (SIGSTOP)" in line]
     assert said.splitlines() == lines and 2 <= len(lines) <= 6  # again every so often, not at each look
     assert all(f"kill -CONT {pid}" in line for line in lines)
+
+
+def test_a_stopped_worker_is_named_when_the_pool_ends(
+    pool: ProcessPoolExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pid = pool.submit(os.getpid).result()
+    os.kill(pid, signal.SIGSTOP)
+    threading.Timer(1.0, os.kill, (pid, signal.SIGCONT)).start()
+    shut_down(pool)
+    assert f"worker process {pid} is stopped (SIGSTOP)" in capsys.readouterr().err
 
 
 def test_nothing_is_said_of_work_that_takes_long_and_its_error_comes_through(
