@@ -28,7 +28,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -180,9 +180,14 @@ def _digest_of_state(trainer: Any) -> str:
     """SHA-256 over the names and values of weights and optimizer as this process holds them."""
     from llmforge.training.optimizer import trainable, whole
 
-    digest = hashlib.sha256()
     moments, _ = trainer.optimizer.state()
     tensors = {f"model.{n}": whole(v.detach()) for n, v in trainable(trainer.objective.model).items()} | moments
+    return digest_of_tensors(tensors)
+
+
+def digest_of_tensors(tensors: Mapping[str, Any]) -> str:
+    """SHA-256 over names and values."""
+    digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from chaos_hooks import digest_of_tensors
 from chaos_lab import SAVE_EVERY, STEPS, Budget, Child, Lab, Outcome, newest_step
+
+from llmforge.checkpoint.train_state import TENSORS, latest_state
 
 _REAL_EVERY = 10  # of the kills, one hits a process started from scratch
 
@@ -107,6 +110,7 @@ def elastic(lab: Lab, budget: Budget) -> Outcome:
     lab.must("pretrain", lab.pretrain(straight, **changes), hook={"trace": str(traces[-1])})
     wanted = {row["step"]: row["sha256"] for row in _rows(traces[-1]) if row["what"] == "batch"}
     for number, size in enumerate(sizes):
+        saved = _digest_of_saved(output) if number else None
         flags = ["--nproc", str(size)] if size > 1 else []
         child = lab.start(
             "pretrain", lab.pretrain(output, **changes), *flags, hook={"trace": str(traces[number])}, real=True
@@ -123,13 +127,26 @@ def elastic(lab: Lab, budget: Budget) -> Outcome:
         ranks = {row["rank"] for row in rows}
         done.check(len(ranks) == size, f"{size} processes asked for, ranks seen: {sorted(ranks)}")
         if number:
-            done.check(len(states) == 1, f"{size} processes: {len(states)} different states after loading")
+            done.check(states == {saved}, f"{size} processes: loaded {sorted(map(str, states))}, {saved} was saved")
         wrong = [row["step"] for row in rows if row["what"] == "batch" and wanted.get(row["step"]) != row["sha256"]]
         done.check(not wrong, f"{size} processes: other batches at steps {sorted(set(wrong))[:5]}")
     worst = _worst_loss(straight, output)
     done.check(worst <= 1e-5, f"the largest difference of a loss is {worst:.1e}")
     done.notes.append(f"largest difference of a loss from one process: {worst:.1e}")
     return done
+
+
+def _digest_of_saved(run: Path) -> str | None:
+    """SHA-256 of the weights and the optimizer in the newest state's file, as the hook takes it of a loaded state."""
+    from safetensors.torch import load_file
+
+    path, _ = latest_state(run / "checkpoints")
+    if path is None:
+        return None
+    held = {
+        name: value for name, value in load_file(path / TENSORS).items() if name.startswith(("model.", "optimizer."))
+    }
+    return digest_of_tensors({name.removeprefix("optimizer."): value for name, value in held.items()})
 
 
 def _rows(trace: Path) -> list[dict[str, object]]:
@@ -200,8 +217,6 @@ def _kill_at(lab: Lab, base: Path, number: int, events: list[str], done: Outcome
 
 
 def _newest_whole(run: Path) -> int:
-    from llmforge.checkpoint.train_state import latest_state
-
     try:
         path, _ = latest_state(run / "checkpoints")
     except Exception:

@@ -11,6 +11,8 @@ from typing import Any
 
 from chaos_lab import SAVE_EVERY, STEPS, Budget, Child, Lab, Outcome
 
+# Beyond the timeout: five beats of a second to see who is silent, the stacks, and the ends of the ranks.
+_NOTICE_SECONDS = 15
 _NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
 
 
@@ -161,6 +163,8 @@ def stopped_rank(lab: Lab, budget: Budget) -> Outcome:
         code = lab.finish(child, 6 * timeout)
         seconds = time.monotonic() - began
         done.check(code not in (0, 1000), f"rank {rank} stopped: exit code {code} after {seconds:.0f} s")
+        late = f"rank {rank} stopped: noticed after {seconds:.0f} s, not within {timeout} + {_NOTICE_SECONDS} s"
+        done.check(seconds < timeout + _NOTICE_SECONDS, late)
         done.check(code == 4, f"rank {rank} stopped: exit code {code}, not that of the machine: {child.last_line}")
         stacks = [path for path in (output / "stacks").glob("rank-*.txt") if "File " in path.read_text()]
         done.check(bool(stacks), f"rank {rank} stopped: no stacks were written: {child.last_line}")
@@ -172,7 +176,10 @@ def stopped_rank(lab: Lab, budget: Budget) -> Outcome:
 
 
 def not_finite(lab: Lab, budget: Budget) -> Outcome:
-    """F9: gradients of one batch are NaN (on one rank of two): not applied, told, and the same when it is replayed."""
+    """F9: gradients of one batch are NaN (on one rank of two): not applied, told, and the same when it is replayed.
+
+    With `train.spikes` the run goes back and leaves the batch out, and does so again after a kill.
+    """
     done = Outcome("F9", "NaN gradients of one batch, alone and on one rank of two")
     trace, plain = lab.place("trace"), lab.place("plain")
     lab.must("pretrain", lab.pretrain(plain), hook={"trace": str(trace)})
@@ -185,8 +192,40 @@ def not_finite(lab: Lab, budget: Budget) -> Outcome:
         children = [lab.run("pretrain", lab.pretrain(run), *flags, hook=hook, real=size > 1) for run in runs]
         _judge_nan(lab, done, children, runs, (f"{where}, {size} ranks", at))
         lab.drop(*runs)
+    batches = {row["step"]: row["sha256"] for row in rows if row["what"] == "batch"}
+    _rewinds(lab, done, batches, at)
     lab.drop(plain)
     return done
+
+
+def _rewinds(lab: Lab, done: Outcome, batches: dict[int, str], at: int) -> None:
+    """One poisoned batch with `train.spikes` on; `batches` are those of an undisturbed run by step (from 0)."""
+    trace, runs = lab.place("trace"), [lab.place("spiked"), lab.place("spiked")]
+    hook = {"nan_rows": batches[at], "rank": 0, "nan_in": "loss"}
+    values = [lab.pretrain(run, train__spikes={"max_rewinds": 2}) for run in runs]
+    first = lab.run("pretrain", values[0], hook={**hook, "trace": str(trace)})
+    second = lab.start("pretrain", values[1], hook=hook)
+    lab.wait_for_step(second, runs[1], at + 1)  # it has gone back by then, or just does
+    second.kill()
+    again = lab.run("pretrain", values[1], hook=hook)
+    for child in (first, again):
+        if not done.check(child.returncode == 0, f"spikes: exit code {child.returncode}: {child.last_line}"):
+            return
+    told = [json.loads((run / "run.json").read_text())["rewinds"] for run in runs]
+    left_out = [(skip["step"], skip["data"], skip["reason"]) for skip in told[0]]
+    done.check(
+        left_out == [(at + 1, [at], "not_finite")], f"spikes: left out {left_out}, the batch of {at} was poisoned"
+    )
+    done.check(told[0] == told[1], f"spikes: after a kill it left out {told[1]}, not {told[0]}")
+    rows = [json.loads(line) for line in Path(f"{trace}.0").read_text().splitlines()]
+    trained = {row["step"]: row["sha256"] for row in rows if row["what"] == "batch"}  # the last time round
+    wanted = {step: batches[step + (step >= at)] for step in range(STEPS - 1)}
+    wrong = [step for step, digest in wanted.items() if trained.get(step) != digest]
+    done.check(not wrong, f"spikes: other batches than the undisturbed ones without that of {at}, at steps {wrong[:5]}")
+    difference = lab.compare(runs[1], runs[0])
+    if done.check(difference is None, f"spikes, killed after it went back: {difference}"):
+        done.notes.append("spikes: went back and left the batch out, and the same after a kill")
+        lab.drop(*runs)
 
 
 def _judge_nan(lab: Lab, done: Outcome, children: list[Child], runs: list[Path], what: tuple[str, int]) -> None:

@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 
 from pydantic import ValidationError
-from safetensors.torch import save_file
 
+from llmforge.checkpoint.tensor_file import write_tensors
 from llmforge.checkpoint.weights import read_json, read_tensors
 from llmforge.errors import DataError
 from llmforge.model.lora import add_lora, lora_parameters
@@ -29,7 +29,7 @@ def write_adapter(folder: Path, model: Transformer, settings: LoraSettings, base
     """Puts the adapters of `model` into a folder; `base_model` is the path or name of the model they belong to.
 
     Raises:
-        MachineError: the disk is full.
+        MachineError: the disk is full or fails.
     """
     tensors = {_peft_name(name): value.detach().cpu().contiguous() for name, value in lora_parameters(model).items()}
     assert tensors, "a model with adapters"
@@ -46,7 +46,7 @@ def write_adapter(folder: Path, model: Transformer, settings: LoraSettings, base
     }
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
         (folder / CONFIG).write_text(json.dumps(keys, indent=2) + "\n", encoding="utf-8")
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from llmforge.checkpoint.families import from_hugging_face, to_hugging_face
 from llmforge.checkpoint.model_card import model_card
+from llmforge.checkpoint.tensor_file import write_tensors
 from llmforge.errors import DataError
 from llmforge.model.config import ModelConfig
 from llmforge.runtime.files import disk_errors, restore_folder
@@ -110,10 +111,8 @@ def write_model_folder(
 
     Raises:
         DataError: a weight is NaN or infinite.
-        MachineError: the disk is full.
+        MachineError: the disk is full or fails.
     """
-    from safetensors.torch import save_file
-
     tensors = _stored_tensors(model)
     _copy_tokenizer(tokenizer_folder, temp)
     special = _special_ids(tokenizer_folder)
@@ -121,8 +120,8 @@ def write_model_folder(
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     keys = {**to_hugging_face(config), **special, "dtype": dtype, "torch_dtype": dtype, "use_cache": True}
     generation = {**special, "do_sample": False, "max_length": config.max_position_embeddings}
+    write_tensors(temp / "model.safetensors", tensors, {"format": "pt"})
     with disk_errors(temp):
-        save_file(tensors, temp / "model.safetensors", metadata={"format": "pt"})
         _write_json(temp / CONFIG, keys)
         _write_json(temp / "generation_config.json", generation)
         _write_json(temp / FACTS, {"format": FORMAT, "parameters": config.num_parameters, **facts})

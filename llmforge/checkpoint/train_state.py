@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmforge.checkpoint.tensor_file import write_tensors
 from llmforge.errors import DamagedError, DataError, MachineError
 from llmforge.runtime.files import publish_folder, restore_folder, temporary_sibling, write_atomic
 from llmforge.runtime.manifest import read_manifest, write_manifest
@@ -85,17 +86,14 @@ def save_state(
 
 def _write(final: Path, step: int, stored: dict[str, Tensor], meta: str) -> None:
     """The folder of a state, beside its place and then in it."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     temp: Path | None = None
     try:
         temp = temporary_sibling(final)
-        save_file(stored, temp / TENSORS)
+        write_tensors(temp / TENSORS, stored)
         (temp / META).write_text(meta, encoding="utf-8")
         write_manifest(temp, KIND, config={}, facts={"step": step})
         publish_folder(temp, final)
-    except (SafetensorError, MachineError, OSError) as error:
+    except (MachineError, OSError) as error:
         needed = len(meta) + sum(value.numel() * value.element_size() for value in stored.values())
         said = error.what if isinstance(error, MachineError) else error
         what = f"cannot write a state of {needed:,} bytes ({said}); the states saved before are whole"

@@ -23,6 +23,7 @@ from llmforge.corpus.document import BadRow, Document
 from llmforge.corpus.source_config import SourceConfig
 from llmforge.corpus.unit_reading import read_unit
 from llmforge.errors import MachineError
+from llmforge.runtime.waiting import result_of, shut_down
 from llmforge.runtime.worker_process import begin_worker
 
 # One thread in each worker: the workers are the parallelism.
@@ -201,7 +202,7 @@ class _Waiting:
 
     def made(self) -> Iterator[Made]:
         if self.future is not None:
-            self.future.result()
+            result_of(self.future)
         if self.part is not None:
             yield self.part
         if self.finish is not None:
@@ -236,7 +237,7 @@ class _Pool:
 
     def close(self) -> None:
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            shut_down(self._pool)
 
 
 def available_cpus() -> int:

@@ -54,6 +54,8 @@ def _of_the_machine(error: Exception) -> MachineError | None:
     if (lack := shortage(error)) is not None:
         asked = f": {quantity(lack.asked_bytes, 'B')} more was asked for" if lack.asked_bytes else ""
         return MachineError(f"not enough memory{asked}", hint="make the model, the batch or the vocabulary smaller")
+    if isinstance(error, OSError) and error.errno == errno.EIO:  # of a read as well as of a write
+        return MachineError(f"a disk fails: {error.strerror}", error.filename, "look at the disk, or use another one")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
         return MachineError(f"cannot write: {error.strerror}", error.filename, "free space or name another output_dir")
     return None

@@ -23,8 +23,8 @@ _REFUSED = frozenset(
 
 
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turns the operating system's refusal to write into a line that names the path.
+def disk_errors(path: Path, needed: int | None = None) -> Iterator[None]:
+    """Turns the operating system's refusal to write into a line that names the path, and the `needed` bytes if given.
 
     Raises:
         MachineError: the disk is full, read-only or failing.
@@ -35,7 +35,8 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS):
             hint = "free space or choose another output_dir"
-            raise MachineError(f"cannot write: {error.strerror}", path, hint) from error
+            size = "" if needed is None else f" {needed:,} bytes"
+            raise MachineError(f"cannot write{size}: {error.strerror}", path, hint) from error
         if error.errno in _REFUSED:
             raise UsageError(f"cannot write: {error.strerror}", path, "choose another output_dir") from error
         raise
@@ -50,11 +51,22 @@ def sync_file(path: Path) -> None:
         os.close(handle)
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it; when it returns, the name of every new one is on the disk."""
+    new, place = [], folder
+    while not place.exists():
+        new.append(place)
+        place = place.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in reversed(new):
+        sync_file(made.parent)
+
+
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Puts `content` at `path`, whole: a reader sees the old file or the new one, never a part."""
     data = content.encode("utf-8") if isinstance(content, str) else content
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.tmp-")
         try:
             with os.fdopen(handle, "wb") as stream:
@@ -96,7 +108,7 @@ def _alive(pid: int) -> bool:
 def temporary_sibling(final: Path) -> Path:
     """A new empty folder beside `final`, on the same file system; those that killed processes left are removed."""
     with disk_errors(final):
-        final.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(final.parent)
         for stale in final.parent.glob(f".{final.name}.tmp-*"):
             owner = stale.name.rsplit("-", 1)[-1]
             if owner.isdigit() and int(owner) != os.getpid() and not _alive(int(owner)):

@@ -190,11 +190,19 @@ def read_manifest(folder: Path, kind: str, verify: Literal["sizes", "digests"] =
 def _check_digests(folder: Path, manifest: Manifest) -> None:
     with ThreadPoolExecutor(_READERS) as pool:
         paths = [folder / name for name in manifest.files]
-        found = pool.map(digest_file, paths)
+        found = pool.map(_digest_of, paths)
         for path, digest, (sha256, _) in zip(paths, found, manifest.files.values(), strict=True):
             if digest != sha256:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise DamagedError("the file was changed: its SHA-256 differs", path, "make the artefact again")
+
+
+def _digest_of(path: Path) -> str:
+    try:
+        return digest_file(path)
+    except OSError as error:  # a bad sector, most often
+        hint = "look at the disk, and make the artefact again"
+        raise DamagedError(f"the file cannot be read: {error.strerror}", path, hint) from error
 
 
 def find_artefact(path: Path | str, kind: str) -> Path:

@@ -26,6 +26,7 @@ class Process(Protocol):
 
 _PROC = Path("/proc")
 _POLL_SECONDS = 0.005
+_STOPPED = ("T", "t")
 _DEAD = ("Z", "X")  # a zombie runs no more and holds no lock, whoever may fetch it
 
 
@@ -50,7 +51,16 @@ def _table() -> dict[int, tuple[int, str]]:
 
 def descendants(pid: int) -> list[int]:
     """The living processes that `pid` started, and theirs, nearest first."""
+    return _below(pid, _table())
+
+
+def stopped_below(pid: int) -> list[int]:
+    """Those of them that are stopped (SIGSTOP, a debugger) and do nothing until they are let go on."""
     table = _table()
+    return [child for child in _below(pid, table) if table[child][1] in _STOPPED]
+
+
+def _below(pid: int, table: dict[int, tuple[int, str]]) -> list[int]:
     found, front = [], [pid]
     while front:
         front = [child for child, (parent, state) in table.items() if parent in front and state not in _DEAD]

@@ -5,6 +5,7 @@ Makes of an `output_dir` a place that one process owns; does not know what the c
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -17,8 +18,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from llmforge.errors import BusyError, LlmforgeError, StopRequested, UsageError
-from llmforge.runtime.files import disk_errors, publish_folder, sync_file, temporary_sibling, write_atomic
+from llmforge.errors import BusyError, LlmforgeError, MachineError, StopRequested, UsageError
+from llmforge.runtime.files import (
+    disk_errors,
+    make_folder,
+    publish_folder,
+    sync_file,
+    temporary_sibling,
+    write_atomic,
+)
 from llmforge.runtime.manifest import git_commit, versions, write_manifest
 
 # Figures of a line of metrics.jsonl that the clock and the machine decide: two runs of the same bits differ in them.
@@ -71,13 +79,18 @@ class RunFolder:
 
         Raises:
             BusyError: another process owns it.
+            MachineError: the disk is full or fails, or its file system knows no locks.
             UsageError: it is a file, or it holds the run of another command.
         """
         run = cls(Path(output_dir), command, config, passive)
         if passive:
             yield run
             return
-        run._take()
+        try:
+            run._take()
+        except BaseException:
+            run._release()
+            raise
         try:
             yield run
         except StopRequested:
@@ -95,25 +108,32 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise UsageError("output_dir is a file", self.path, "name a folder")
         with disk_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
             self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            owner = os.pread(self._lock, 200, 0).decode(errors="replace").strip() or "another process"
-            self._release()
-            raise BusyError(f"the run folder is in use by {owner}", self.path, "wait for it or name another") from error
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"pid {os.getpid()} on {platform.node()}".encode(), 0)
+        self._claim(self._lock)
         command = self._facts["command"]
         other = self._other_command()
         if other not in (None, command):
-            self._release()
             hint = "name another output_dir"
             raise UsageError(f"the folder holds a run of `{other}`, not of `{command}`", self.path, hint)
         self._before = {name: (self.path / name).read_bytes() for name in _RECORD if (self.path / name).is_file()}
         write_atomic(self.path / "config.yaml", _yaml(self.config))
         self._write()
+
+    def _claim(self, lock: int) -> None:
+        """Locks the open file and writes into it who owns the folder."""
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                hint = "name an output_dir on another disk, or mount this one with locks (Lustre: -o flock)"
+                what = f"the file system cannot lock a file ({error.strerror}), and two processes could write here"
+                raise MachineError(what, self.path, hint) from error
+            owner = os.pread(lock, 200, 0).decode(errors="replace").strip() or "another process"
+            raise BusyError(f"the run folder is in use by {owner}", self.path, "wait for it or name another") from error
+        with disk_errors(self.path / ".lock"):
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"pid {os.getpid()} on {platform.node()}".encode(), 0)
 
     def _other_command(self) -> str | None:
         try:
@@ -184,7 +204,10 @@ class RunFolder:
             return
         path = self.path / "metrics.jsonl"
         with disk_errors(path), path.open("a", encoding="utf-8") as stream:
+            new = stream.tell() == 0
             stream.write(json.dumps(values) + "\n")
+            if new:  # its name must be on the disk before a state counts on its lines
+                sync_file(self.path)
         for listener in self.listeners:
             listener(values)
 

@@ -32,6 +32,7 @@ def make_observers(
 
     `build` makes an empty model, for one that processes hold shares of: those are put together first.
     """
+    from llmforge.runtime.files import disk_errors
     from llmforge.training.parallel import gathered
 
     every = config.train.sample_every
@@ -49,17 +50,27 @@ def make_observers(
             if path.exists():
                 _cut(path, info.step - 1)  # the run may have gone back and be here once more
             lines = [json.dumps({"step": info.step, **row}, ensure_ascii=False) for row in _samples(data, whole)]
-            with path.open("a", encoding="utf-8") as stream:
+            with disk_errors(path), path.open("a", encoding="utf-8") as stream:
                 stream.write("".join(line + "\n" for line in lines))
 
     return (sample,)
 
 
 def _cut(path: Path, step: int) -> None:
+    """Leaves the lines up to `step`; what a kill or a full disk left in the middle of a line goes too."""
     from llmforge.runtime.files import write_atomic
 
-    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
-    write_atomic(path, "".join(line + "\n" for line in kept))
+    # Bytes: a text's own line breaks (U+2028, U+0085) end no line here, and half a line may end within a character.
+    whole = path.read_bytes().split(b"\n")[:-1]
+    write_atomic(path, b"".join(line + b"\n" for line in whole if _step(line) <= step))
+
+
+def _step(line: bytes) -> float:
+    """The step of a sample; without end for what is no sample, which is then removed."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
 
 
 def _samples(data: PretrainData, model: Transformer) -> list[dict[str, object]]:

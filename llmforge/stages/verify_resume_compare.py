@@ -85,7 +85,7 @@ def without_clock(value: Any) -> Any:
 def _compare_lines(first: Path, second: Path, done: Compared) -> None:
     if not first.exists() and not second.exists():
         return
-    rows = [path.read_text(encoding="utf-8").splitlines() if path.exists() else [] for path in (first, second)]
+    rows = [_lines(path) for path in (first, second)]
     for number, (left, right) in enumerate(zip_longest(*rows), start=1):
         if left is None or right is None:
             more = f"{first.name} has {len(rows[0])} lines undisturbed and {len(rows[1])} resumed"
@@ -97,6 +97,12 @@ def _compare_lines(first: Path, second: Path, done: Compared) -> None:
         if values[0] != values[1]:
             raise Differs(f"{first.name} line {number}: {_first_json(*values)}")
     done.metric_lines += len(rows[0]) if first.name == _LINES[0] else 0
+
+
+def _lines(path: Path) -> list[str]:
+    # Not splitlines: the text of a sample may hold U+2028 or U+0085, which end no line of JSON.
+    lines = path.read_bytes().decode("utf-8", "backslashreplace").split("\n") if path.exists() else []
+    return lines[:-1] if lines and not lines[-1] else lines
 
 
 def _first_json(left: Any, right: Any, place: str = "") -> str | None:

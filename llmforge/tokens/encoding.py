@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from llmforge.corpus.document import Document
 from llmforge.errors import MachineError
+from llmforge.runtime.waiting import result_of, shut_down
 from llmforge.runtime.worker_process import begin_worker
 from llmforge.tokenizer.tokenizer import Tokenizer
 from llmforge.tokens.shard import width_of
@@ -108,18 +109,18 @@ def encode_documents(
             else:
                 waiting.append(_Batch(group, pool.submit(group)))
             while waiting and (waiting[0].result.done() or len(waiting) > 2 * _AHEAD * workers):
-                yield waiting.popleft().result.result()
+                yield result_of(waiting.popleft().result)
         while waiting:
             # With no more to read, it takes back what none of the others has begun.
             if not waiting[0].result.done() and (batch := next(filter(_taken_back, reversed(waiting)), None)):
                 batch.result = _done(encode_batch(tokenizer, batch.group))
             else:
-                yield waiting.popleft().result.result()
+                yield result_of(waiting.popleft().result)
     except BrokenProcessPool as error:
         hint = "set workers to 1, or free memory"
         raise MachineError("a worker process was ended from outside (out of memory?)", hint=hint) from error
     finally:
-        pool.executor.shutdown(wait=True, cancel_futures=True)
+        shut_down(pool.executor)
 
 
 @dataclass

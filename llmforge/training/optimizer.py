@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from llmforge.errors import DataError
 from llmforge.training.muon import Muon
 from llmforge.training.settings import OptimizerSettings
 from llmforge.training.tensor_parallel import by_mesh, my_share
@@ -90,7 +91,12 @@ class Optimizer:
         return tensors, {"updates": self.muon.updates if self.muon is not None else 0}
 
     def load(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Puts back what `state` gave."""
+        """Puts back what `state` gave.
+
+        Raises:
+            DataError: it is that of another optimizer, whose moments mean something else.
+        """
+        self._refuse_other(tensors)
         if self.muon is not None:
             self.muon.updates = int(meta["updates"])
             for name, parameter in self.muon.parameters.items():
@@ -107,6 +113,15 @@ class Optimizer:
                 if kept:
                     step = kept.pop("step").to(parameter.device, torch.float32, copy=True)
                     self.adam.state[parameter] = {"step": step, **{k: like(v, parameter) for k, v in kept.items()}}
+
+    def _refuse_other(self, tensors: Mapping[str, Tensor]) -> None:
+        ours = set(self.muon.parameters) if self.muon is not None else set()
+        theirs = {name for name in self.parameters if f"{name}.momentum" in tensors}
+        if ours != theirs:
+            other = "muon" if theirs else "adamw"
+            what = f"the saved state is that of {other}, which {self.settings.name} cannot go on from"
+            hint = "put optimizer.name back; or start another run from the weights of this one (its model folder)"
+            raise DataError(what, "optimizer.name", hint)
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,6 +120,24 @@ def test_other_content_without_a_word_is_a_failure(tools: object, tmp_path: Path
     assert judged({"version": "1", "content": "y", "earlier": "1", "notes": "2 is damaged"}) == "fell back"
     assert judged({"version": "1", "content": "y", "earlier": "1", "notes": ""}) == "WRONG"
     assert judged(KeyError("x")) == "WRONG"
+
+
+@pytest.mark.parametrize(("difference", "survived"), [(None, 1), ("line 3 differs", 0)])
+def test_an_error_that_ended_nothing_is_judged_by_what_was_made(
+    difference: str | None, survived: int, tools: object, tmp_path: Path
+) -> None:
+    """The judge of F5: a command that swallows an I/O error and ends well must have made the undisturbed bits."""
+    import chaos_disk
+    from chaos_lab import Outcome
+
+    lab: Any = type("Lab", (), {})()
+    lab.rng, lab.whole, lab.tokens = random.Random(0), (tmp_path / "whole", 1.0), tmp_path
+    lab.place, lab.pretrain = lambda name: tmp_path / name, lambda output: {}
+    lab.run = lambda *_, **options: type("Child", (), {"returncode": 0})()
+    lab.compare, lab.drop = lambda output: difference, lambda *folders: None
+    done = Outcome("F5", "")
+    chaos_disk._one_error(lab, done, "pretrain", 3, "before fsync file")
+    assert (done.tried, done.survived) == (1, survived)
 
 
 @pytest.mark.slow

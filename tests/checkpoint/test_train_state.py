@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -19,6 +20,7 @@ from torch import Tensor
 from llmforge.checkpoint import train_state
 from llmforge.checkpoint.train_state import Retention, latest_state, load_state, save_state
 from llmforge.errors import DamagedError, DataError, MachineError
+from llmforge.runtime import manifest
 
 
 def sample(step: int, size: int = 1000) -> dict[str, Tensor]:
@@ -109,6 +111,24 @@ def test_damage_is_noticed_and_passed_over(file: str, damage: Callable[[Path], N
     with pytest.raises((DamagedError, DataError)):
         load_state(tmp_path / "step-20")
     assert load_state(found)[1]["step"] == 10
+
+
+def test_a_state_on_a_bad_sector_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in (10, 20):
+        save_state(tmp_path, step, sample(step), {"step": step})
+    whole = manifest.digest_file
+
+    def failing(path: Path) -> str:
+        if path == tmp_path / "step-20" / "state.safetensors":
+            raise OSError(errno.EIO, "Input/output error")
+        return whole(path)
+
+    monkeypatch.setattr(manifest, "digest_file", failing)
+    found, notes = latest_state(tmp_path)
+    assert found == tmp_path / "step-10"
+    assert len(notes) == 1 and "state.safetensors: the file cannot be read: Input/output error" in notes[0]
+    with pytest.raises(DamagedError, match="cannot be read"):
+        load_state(tmp_path / "step-20")
 
 
 def test_swapped_files_are_noticed(tmp_path: Path) -> None:

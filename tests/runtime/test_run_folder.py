@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from llmforge.errors import BusyError, DataError, StopRequested, UsageError
+from llmforge.errors import BusyError, DataError, MachineError, StopRequested, UsageError
+from llmforge.runtime.files import temporary_sibling
 from llmforge.runtime.manifest import read_manifest
 from llmforge.runtime.run_folder import RunFolder
 
@@ -60,6 +65,61 @@ def test_a_second_owner_is_refused_and_a_killed_one_is_not_in_the_way(tmp_path: 
     child.communicate()
     with RunFolder.open(tmp_path, "clean", {}):
         assert record(tmp_path)["status"] == "running"
+
+
+def test_a_file_system_without_locks_is_not_a_second_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(number: int) -> Callable[..., None]:
+        def flock(*_: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        return flock
+
+    for number in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+        monkeypatch.setattr(fcntl, "flock", without(number))
+        with pytest.raises(MachineError, match="cannot lock a file"), RunFolder.open(tmp_path, "clean", {}):
+            raise AssertionError("the folder was taken without a lock")
+    monkeypatch.setattr(fcntl, "flock", without(errno.EWOULDBLOCK))
+    with pytest.raises(BusyError, match="in use by another process"), RunFolder.open(tmp_path, "clean", {}):
+        raise AssertionError("the folder was taken twice")
+
+
+@pytest.mark.parametrize("call", ["ftruncate", "pwrite"])
+def test_a_full_disk_at_the_start_names_the_path_and_frees_the_folder(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, full)
+        with pytest.raises(MachineError, match="No space left") as caught, RunFolder.open(tmp_path, "clean", {}):
+            raise AssertionError("opened")
+    assert caught.value.where == str(tmp_path / ".lock")
+    with RunFolder.open(tmp_path, "clean", {}):
+        assert record(tmp_path)["status"] == "running"
+
+
+def test_the_names_of_a_run_are_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, whole = [], os.fsync
+
+    def fsync(handle: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{handle}")))
+        whole(handle)
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("needs /proc")
+    monkeypatch.setattr(os, "fsync", fsync)
+    run_folder = tmp_path.resolve() / "a" / "b"
+    with RunFolder.open(run_folder, "pretrain", {}) as run:
+        assert synced[:2] == [tmp_path.resolve(), run_folder.parent]
+        synced.clear()
+        run.metrics({"step": 1})
+        assert synced == [run_folder]
+        run.metrics({"step": 2})
+        assert synced == [run_folder]
+        synced.clear()
+        temporary_sibling(run.path / "checkpoints" / "step-1")
+        assert synced == [run_folder]
 
 
 def test_another_commands_folder_and_a_file_are_refused(tmp_path: Path) -> None:

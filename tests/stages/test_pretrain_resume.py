@@ -105,6 +105,19 @@ def test_an_architecture_is_not_changed_by_name(finished: Path, tokens: Path, tm
         train(changed, allow=("model.hidden_size",))
 
 
+@pytest.mark.parametrize(("before", "after"), [("adamw", "muon"), ("muon", "adamw")])
+def test_an_optimizer_does_not_go_on_from_the_moments_of_another(
+    before: str, after: str, tokens: Path, tmp_path: Path
+) -> None:
+    values = settings(tokens, tmp_path / "run", max_steps=4)
+    values["optimizer"]["name"] = before
+    train(values)
+    changed = settings(tokens, tmp_path / "run", max_steps=6)
+    changed["optimizer"]["name"] = after
+    with pytest.raises(DataError, match=f"state is that of {before}, which {after} cannot go on from.*model folder"):
+        train(changed, allow=("optimizer",))
+
+
 def test_a_refusal_leaves_the_record_of_the_run(finished: Path, tokens: Path, tmp_path: Path) -> None:
     copy = copied(finished, tmp_path)
     names = ("config.yaml", "run.json", "metrics.jsonl", "manifest.json", "model/model.safetensors")

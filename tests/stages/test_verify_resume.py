@@ -68,6 +68,20 @@ def test_two_runs_that_only_the_clock_tells_apart_are_equal(runs: tuple[Path, Pa
     }
 
 
+def test_the_text_of_a_sample_may_hold_any_line_break(runs: tuple[Path, Path]) -> None:
+    texts = ("a\u2028b\x85c", "a\u2028b\x85d")
+    lines = [json.dumps({"step": 4, "text": text}, ensure_ascii=False) + "\n" for text in texts]
+    for run in runs:
+        (run / "samples.jsonl").write_text(lines[0] * 2, encoding="utf-8")
+    compare_runs(*runs)
+    (runs[1] / "samples.jsonl").write_text(lines[0] + lines[1], encoding="utf-8")
+    with pytest.raises(Differs, match=r"samples.jsonl line 2: text is"):
+        compare_runs(*runs)
+    (runs[1] / "samples.jsonl").write_bytes(lines[0].encode() + lines[0].encode()[:-4])
+    with pytest.raises(Differs, match=r"samples.jsonl line 2 is not JSON"):
+        compare_runs(*runs)
+
+
 def test_one_bit_anywhere_is_found_and_named(runs: tuple[Path, Path]) -> None:
     rng = random.Random(0)
     for name in ("checkpoints/step-4/state.safetensors", "model/model.safetensors"):
