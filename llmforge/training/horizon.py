@@ -8,7 +8,7 @@ much that the horizon would miss the budget is it moved: the rates then fall fas
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from llmforge.runtime.console import duration
@@ -63,6 +63,8 @@ class Horizon:
             assert self.state.steps is not None
             return step >= self.state.steps
         left = self.seconds * (1 - _SPARE) - reserve - elapsed
+        if step > 0 and left <= 0:
+            self.state = replace(self.state, steps=step)  # so that a state saved now says that the run is over
         if left <= 0 or (self.state.steps is not None and step >= self.state.steps):
             return step > 0
         if pace:

@@ -261,9 +261,9 @@ class Trainer:
         if self._states.due(self.progress.step):
             self._save()
 
-    def _save(self) -> None:
-        """Takes the whole state, if it has changed; every process takes part, the first one writes."""
-        if self._states.newest == self.progress.step:
+    def _save(self, again: bool = False) -> None:
+        """Takes the whole state, if the step or `again` says so; every process takes part, the first one writes."""
+        if self._states.newest == self.progress.step and not again:
             return
         with self._clock.aside():
             self._window.gather(self.progress.step)
@@ -284,7 +284,7 @@ class Trainer:
     def _finish(self, stop: StopSignals) -> TrainResult:
         """The last validation, on the whole split, with the weights that are kept."""
         early = self.progress.stopped_early
-        self._save()
+        self._save(again=self.schedule.seconds is not None)  # a state of this step may not know that time is over
         for note in self.schedule.notes(self.progress.step):
             self.config.console.warn(note)
         best = bool(self._best) and self.config.train.early_stopping is not None and (early or not self._ends_best())

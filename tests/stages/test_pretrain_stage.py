@@ -271,7 +271,10 @@ def test_a_budget_in_minutes_is_kept(tokens: Path, tmp_path: Path) -> None:
 def test_a_budget_that_validation_eats_is_told(
     tokens: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = train(values(tokens, tmp_path / "run", train__max_steps=None, train__max_minutes=1e-4))
+    settings = values(tokens, tmp_path / "run", train__max_steps=None, train__max_minutes=1e-4, train__save_every=1)
+    result = train(settings)
+    shutil.rmtree(tmp_path / "run" / "model")
+    assert train(settings)["steps"] == result["steps"]  # nothing is trained on top
     assert result["steps"] == 1
     assert "enough for 1 steps, validation" in capsys.readouterr().err
 

@@ -61,6 +61,15 @@ def test_a_constant_rate_only_ends() -> None:
     assert 9 <= elapsed <= 11 and set(factors) == {1.0}
 
 
+def test_a_state_of_the_end_says_that_the_time_is_over() -> None:
+    """Also where its own clock stood before the end, as in a state of the last step that was saved on the way."""
+    horizon = Horizon(SchedulerSettings(name="constant", warmup_steps=0), seconds=10)
+    steps, elapsed, _ = run(horizon, lambda step: 1.0)
+    other = Horizon(SchedulerSettings(name="constant", warmup_steps=0), seconds=10)
+    other.restore(horizon.saved())
+    assert other.watch(steps, elapsed - 3.0, None, 0.0)
+
+
 def test_one_step_is_taken_however_short_the_time() -> None:
     assert run(Horizon(WSD, seconds=0.001), lambda step: 1.0)[0] == 1
 
