@@ -2,11 +2,12 @@
 
 | extractor | of | F1 on 181 article pages | pages/s |
 |---|---|---|---|
-| trafilatura (extra html) | Barbaresi 2021, in its fast mode | .963 | 92 |
-| resiliparse (extra html) | Bevendorff et al. 2018 | .916 | 735 |
-| fast | selectolax's parser and html_text.py | .891 | 445 |
+| trafilatura (extra html) | Barbaresi 2021, in its fast mode | .962 | 62 |
+| resiliparse (extra html) | Bevendorff et al. 2018 | .916 | 469 |
+| fast | selectolax's parser and html_text.py | .887 | 347 |
 
-(scrapinghub/article-extraction-benchmark, its own metric over runs of four words, one core.) A parser's time grows
+(scrapinghub/article-extraction-benchmark, its own metric over runs of four words, a processor second of one core;
+scripts/bench/html_text.py.) A parser's time grows
 with the square of a page's depth and of a tag's attributes, so pages far beyond any real one are refused first.
 """
 

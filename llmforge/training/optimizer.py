@@ -38,7 +38,9 @@ class Optimizer:
         if matrices:
             assert settings.momentum is not None
             members, block = {name: self.parameters[name] for name in sorted(matrices)}, settings.block_rows or None
-            self.muon = Muon(members, settings.momentum, self.decay, block, settings.block_period or 0)
+            # In the precision of the run: who asks for fp32 gets it, and a CPU without bf16 would be slow at it.
+            dtype = getattr(model, "compute_dtype", torch.float32)
+            self.muon = Muon(members, settings.momentum, self.decay, block, settings.block_period or 0, dtype)
         groups = self._groups({name: roles[name] for name in self.parameters if name not in matrices})
         self.adam = None
         if groups:

@@ -54,9 +54,9 @@ class Watch:
             self._last = now
             return begin(trainer)
 
-        def saved(trainer: Trainer) -> None:
+        def saved(trainer: Trainer, again: bool = False) -> None:
             start = time.monotonic()
-            save(trainer)
+            save(trainer, again)
             self.saves[trainer.progress.step] = time.monotonic() - start
 
         Trainer._next_batch, Trainer._save = step_begins, saved  # type: ignore[method-assign]

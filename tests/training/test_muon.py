@@ -66,11 +66,10 @@ def numpy_step(weight: np.ndarray, grad: np.ndarray, moment: np.ndarray, varianc
 
 
 @pytest.mark.parametrize("shape", [(12, 12), (20, 8), (8, 20)])
-def test_a_step_is_the_recipe(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int]) -> None:
-    monkeypatch.setattr("llmforge.training.muon.DTYPE", torch.float32)
+def test_a_step_is_the_recipe(shape: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(1)
     weight = torch.nn.Parameter(torch.randn(*shape, generator=generator))
-    muon = Muon({"w": weight}, momentum=0.85, weight_decay=0.0)
+    muon = Muon({"w": weight}, momentum=0.85, weight_decay=0.0, dtype=torch.float32)
     state = (weight.detach().numpy().astype(np.float64), np.zeros(shape), np.zeros(variance_shape(*shape)))
     for _ in range(3):
         weight.grad = torch.randn(*shape, generator=generator)
@@ -221,6 +220,13 @@ def test_every_so_many_updates_work_on_whole_matrices() -> None:
     assert all(not torch.equal(mixed[at], whole[at]) for at in (1, 2))
     first = weights(4, 1)
     assert all(torch.equal(one, other) for one, other in zip(first, whole, strict=True))
+
+
+def test_the_iteration_has_the_precision_of_the_run() -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        model = ToyModel()
+        model.compute_dtype = dtype  # type: ignore[assignment]
+        assert Optimizer(model, ROLES, OptimizerSettings()).muon.dtype == dtype  # type: ignore[union-attr]
 
 
 def test_the_setting_reaches_muon() -> None:
