@@ -111,8 +111,10 @@ def encode_documents(
             while waiting and (waiting[0].result.done() or len(waiting) > 2 * _AHEAD * workers):
                 yield result_of(waiting.popleft().result)
         while waiting:
-            # With no more to read, it takes back what none of the others has begun.
-            if not waiting[0].result.done() and (batch := next(filter(_taken_back, reversed(waiting)), None)):
+            # With no more to read, it takes back what none of the other threads has begun. Not from processes: a pool
+            # that breaks stumbles over what was cancelled (CPython 3.11), and what else was asked of it never comes.
+            idle = pool.tokenizer is not None and not waiting[0].result.done()
+            if idle and (batch := next(filter(_taken_back, reversed(waiting)), None)):
                 batch.result = _done(encode_batch(tokenizer, batch.group))
             else:
                 yield result_of(waiting.popleft().result)
