@@ -54,7 +54,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     return run
 
 
-def refused(answer: Answer, *words: str, code: int = 2) -> None:
+def assert_refused(answer: Answer, *words: str, code: int = 2) -> None:
     """Whether it is one clear answer: the exit code, nothing on stdout, no traceback, and the words in it."""
     assert answer.code == code, answer
     assert answer.out == "" and "Traceback" not in answer.err
@@ -96,7 +96,7 @@ def test_every_command_refuses_every_bad_file(call: Call, tmp_path: Path, comman
     content, word = BAD_FILES[case]
     path = tmp_path / "bad.yaml"
     path.write_bytes(content)
-    refused(call(*WORDS[command], "-c", path), str(path), word)
+    assert_refused(call(*WORDS[command], "-c", path), str(path), word)
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -108,17 +108,17 @@ def test_every_command_refuses_what_is_no_file(call: Call, tmp_path: Path, comma
     (tmp_path / "closed").write_text("output_dir: a\n")
     (tmp_path / "closed").chmod(0)
     for name, word in (("folder", "folder"), ("fifo", "regular file"), ("loop", "symbolic"), ("none", "no such")):
-        refused(call(*WORDS[command], "-c", tmp_path / name), name, word)
+        assert_refused(call(*WORDS[command], "-c", tmp_path / name), name, word)
     if os.geteuid() != 0:
-        refused(call(*WORDS[command], "-c", tmp_path / "closed"), "closed", "Permission")
-    refused(call(*WORDS[command], "-c", tmp_path / "closed" / "below"), "closed")
-    refused(call(*WORDS[command], "-c", "x" * 5000))
+        assert_refused(call(*WORDS[command], "-c", tmp_path / "closed"), "closed", "Permission")
+    assert_refused(call(*WORDS[command], "-c", tmp_path / "closed" / "below"), "closed")
+    assert_refused(call(*WORDS[command], "-c", "x" * 5000))
 
 
 def test_byte_order_mark_and_crlf_are_no_mistakes(call: Call, tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_bytes(b"\xef\xbb\xbfmodel: nowhere\r\nprompt: hello\r\n")
-    refused(call("generate", "-c", path), "nowhere", code=3)
+    assert_refused(call("generate", "-c", path), "nowhere", code=3)
 
 
 EXAMPLES = sorted(path for path in (ROOT / "configs").glob("*/*.yaml") if path.parent.name != "cluster")
@@ -161,7 +161,7 @@ def test_wrong_values_are_refused_before_anything_is_read(
 ) -> None:
     folder, pattern = ROOT / "configs" / command.split()[0], f"{'*' if ' ' not in command else command.split()[1]}.yaml"
     answer = call(*WORDS[command], "-c", sorted(folder.glob(pattern))[0], override)
-    refused(answer, word, f"override `{override}`")
+    assert_refused(answer, word, f"override `{override}`")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -169,22 +169,22 @@ def test_wrong_values_are_refused_before_anything_is_read(
 def test_a_config_of_another_command_is_told_whose_it_is(call: Call, path: Path) -> None:
     owner = f"tokenizer {path.stem}" if path.parent.name == "tokenizer" else path.parent.name
     other = "tokenize" if owner != "tokenize" else "clean"
-    refused(call(other, "-c", path), f"`llmforge {owner}`")
+    assert_refused(call(other, "-c", path), f"`llmforge {owner}`")
     if owner != "run":
-        refused(call("run", "-c", path), f"`llmforge {owner}`")
+        assert_refused(call("run", "-c", path), f"`llmforge {owner}`")
 
 
 def test_wrong_words_get_the_near_one(call: Call) -> None:
-    refused(call("claen"), "'clean'")
-    refused(call("clean", "--dry-rnu"), "--dry-run")
-    refused(call("pretrain", "--nproc", "0"), "nproc")
-    refused(call("generate", "--temperature", "warm"), "temperature")
-    refused(call("tokenizer", "trian"), "'train'")
+    assert_refused(call("claen"), "'clean'")
+    assert_refused(call("clean", "--dry-rnu"), "--dry-run")
+    assert_refused(call("pretrain", "--nproc", "0"), "nproc")
+    assert_refused(call("generate", "--temperature", "warm"), "temperature")
+    assert_refused(call("tokenizer", "trian"), "'train'")
 
 
 @pytest.mark.parametrize("command", WORDS)
 def test_a_command_without_a_config_says_what_to_give(call: Call, command: str) -> None:
-    refused(call(*WORDS[command]), "--config FILE", "--help")
+    assert_refused(call(*WORDS[command]), "--config FILE", "--help")
 
 
 def test_an_empty_call_shows_the_contents(call: Call) -> None:
@@ -250,21 +250,21 @@ def _raising(error: BaseException) -> Callable[..., object]:
 
 def test_our_errors_give_their_line_and_code(call: Call, as_tokenize: Callable[..., None]) -> None:
     as_tokenize(_raising(DataError("row 3 is no JSON", "a.jsonl:3", "mend it")))
-    refused(call("tokenize", "steps=2"), "a.jsonl:3: row 3 is no JSON; mend it", code=3)
+    assert_refused(call("tokenize", "steps=2"), "a.jsonl:3: row 3 is no JSON; mend it", code=3)
     as_tokenize(_raising(StopRequested("stopped by SIGTERM")))
-    refused(call("tokenize", "steps=2"), "SIGTERM", code=75)
+    assert_refused(call("tokenize", "steps=2"), "SIGTERM", code=75)
     as_tokenize(_raising(KeyboardInterrupt()))
-    refused(call("tokenize", "steps=2"), "stopped", code=130)
+    assert_refused(call("tokenize", "steps=2"), "stopped", code=130)
     as_tokenize(_raising(MemoryError()))
-    refused(call("tokenize", "steps=2"), "not enough memory", code=4)
+    assert_refused(call("tokenize", "steps=2"), "not enough memory", code=4)
     as_tokenize(_raising(OSError(28, "No space left on device", "out/x")))
-    refused(call("tokenize", "steps=2"), "out/x", "No space left", code=4)
+    assert_refused(call("tokenize", "steps=2"), "out/x", "No space left", code=4)
 
 
 def test_a_bug_of_ours_is_one_line_and_a_file(call: Call, as_tokenize: Callable[..., None]) -> None:
     as_tokenize(_raising(ZeroDivisionError("what\nnow")))
     answer = call("tokenize", "steps=2")
-    refused(answer, "a bug of ours: ZeroDivisionError: what now", code=1)
+    assert_refused(answer, "a bug of ours: ZeroDivisionError: what now", code=1)
     file = Path(answer.err.split()[-1])
     text = file.read_text()
     assert "Traceback" in text and "ZeroDivisionError" in text
@@ -296,15 +296,15 @@ def test_a_dry_run_shows_values_origins_and_sizes(call: Call, as_tokenize: Calla
 
 def test_output_over_input_is_refused(call: Call, as_tokenize: Callable[..., None], tmp_path: Path) -> None:
     as_tokenize(_raising(AssertionError("it ran")), [str(tmp_path / "out")])
-    refused(call("tokenize", "output_dir=./out/../out"), "output_dir is the folder that is read")
+    assert_refused(call("tokenize", "output_dir=./out/../out"), "output_dir is the folder that is read")
     as_tokenize(_raising(AssertionError("it ran")), ["out/corpus"])
-    refused(call("tokenize", "output_dir=out"), "output_dir is the folder that is read")
+    assert_refused(call("tokenize", "output_dir=out"), "output_dir is the folder that is read")
 
 
 def test_flags_are_overrides(call: Call) -> None:
-    refused(call("generate", "-m", "nowhere: x", "-p", "hello", "--temperature", "0.5"), "nowhere: x", code=3)
-    refused(call("generate", "-m", "nowhere", "-p", "x", "--top-p", "2"), "sampling.top_p", "at most 1")
-    refused(call("evaluate", "-m", "nowhere", "--tasks", "multiple_choice,nothing", "output_dir=a"), "nothing")
+    assert_refused(call("generate", "-m", "nowhere: x", "-p", "hello", "--temperature", "0.5"), "nowhere: x", code=3)
+    assert_refused(call("generate", "-m", "nowhere", "-p", "x", "--top-p", "2"), "sampling.top_p", "at most 1")
+    assert_refused(call("evaluate", "-m", "nowhere", "--tasks", "multiple_choice,nothing", "output_dir=a"), "nothing")
 
 
 def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path) -> None:

@@ -92,9 +92,24 @@ def run(config: dict[str, Any], shape: str, environment: dict[str, str]) -> dict
     return found
 
 
+def told_by(config: str) -> dict[str, Any]:
+    """The JSON answer of `llmforge pretrain`, run in this process."""
+    from llmforge import cli
+
+    answer = io.StringIO()
+    sys.argv[:] = ["llmforge", "pretrain", "--config", config, "--json", "--quiet"]
+    with contextlib.redirect_stdout(answer):
+        try:
+            cli.main()
+        except SystemExit as end:
+            if end.code:
+                raise
+    told: dict[str, Any] = json.loads(answer.getvalue())
+    return told
+
+
 def watched(shape: str, config: str) -> dict[str, Any]:
     """The command itself, with a look at the clocks at the end of every step: its own log knows no processor time."""
-    from llmforge import cli
     from llmforge.training import metrics
 
     watch, ends, begins = Watch(0.0), metrics.Clock.step_ends, metrics.Clock.step_begins
@@ -109,15 +124,7 @@ def watched(shape: str, config: str) -> dict[str, Any]:
         watch.done()
 
     metrics.Clock.step_begins, metrics.Clock.step_ends = step_begins, step_ends  # type: ignore[method-assign]
-    answer = io.StringIO()
-    sys.argv[:] = ["llmforge", "pretrain", "--config", config, "--json", "--quiet"]
-    with contextlib.redirect_stdout(answer):
-        try:
-            cli.main()
-        except SystemExit as end:
-            if end.code:
-                raise
-    told = json.loads(answer.getvalue())
+    told = told_by(config)
     return watch.result(SHAPES[shape], told["parameters"]) | {"logged_tokens_per_second": told["tokens_per_second"]}
 
 

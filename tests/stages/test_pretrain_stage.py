@@ -311,7 +311,7 @@ def shard(tokens: Path) -> Path:
     return sorted(tokens.glob("train-00000*.bin"))[0]
 
 
-def refused(settings: dict[str, Any], kind: type[LlmforgeError], *words: str) -> None:
+def assert_refused(settings: dict[str, Any], kind: type[LlmforgeError], *words: str) -> None:
     with pytest.raises(kind) as caught:
         train(settings)
     text = str(caught.value)
@@ -322,7 +322,7 @@ def refused(settings: dict[str, Any], kind: type[LlmforgeError], *words: str) ->
 def test_truncated_shard(tokens: Path, tmp_path: Path) -> None:
     bad = copied(tokens, tmp_path)
     os.truncate(shard(bad), shard(bad).stat().st_size - 10)
-    refused(values(bad, tmp_path / "run"), DamagedError, shard(bad).name)
+    assert_refused(values(bad, tmp_path / "run"), DamagedError, shard(bad).name)
 
 
 def test_ids_beyond_the_vocabulary(tokens: Path, tmp_path: Path) -> None:
@@ -331,19 +331,19 @@ def test_ids_beyond_the_vocabulary(tokens: Path, tmp_path: Path) -> None:
     content[-2000:] = b"\xff" * 2000
     shard(bad).write_bytes(bytes(content))
     write_manifest(bad, "tokens", config={})
-    refused(values(bad, tmp_path / "run", train__max_steps=200), DamagedError, shard(bad).name, "vocabulary")
+    assert_refused(values(bad, tmp_path / "run", train__max_steps=200), DamagedError, shard(bad).name, "vocabulary")
 
 
 def test_fewer_tokens_than_a_window(tokens: Path, tmp_path: Path) -> None:
     settings = values(tokens, tmp_path / "run", data__seq_len=100_000)
-    refused(settings, DataError, "fewer than one window", "data.seq_len")
+    assert_refused(settings, DataError, "fewer than one window", "data.seq_len")
 
 
 def test_shards_changed_after_the_start(undisturbed: tuple[Path, dict[str, Any]], tokens: Path, tmp_path: Path) -> None:
     copy = stopped_copy(undisturbed, tmp_path)
     other = write_tokens(tmp_path / "other", seed=1)
     shutil.rmtree(copy / "model")
-    refused(values(other, copy), DataError, "data has changed", "made")
+    assert_refused(values(other, copy), DataError, "data has changed", "made")
 
 
 def test_tokens_of_two_tokenizers(tokens: Path, tmp_path: Path) -> None:
@@ -353,7 +353,7 @@ def test_tokens_of_two_tokenizers(tokens: Path, tmp_path: Path) -> None:
     )
     write_manifest(other, "tokens", config={})
     sources = [{"name": "a", "path": str(tokens)}, {"name": "b", "path": str(other)}]
-    refused(values(tokens, tmp_path / "run", data__sources=sources), DataError, "different tokenizers")
+    assert_refused(values(tokens, tmp_path / "run", data__sources=sources), DataError, "different tokenizers")
 
 
 def test_no_tokens_there(tmp_path: Path) -> None:
@@ -363,7 +363,7 @@ def test_no_tokens_there(tmp_path: Path) -> None:
 
 def test_a_run_folder_in_use(tokens: Path, tmp_path: Path) -> None:
     with RunFolder.open(tmp_path / "run", "pretrain", {}):
-        refused(values(tokens, tmp_path / "run"), BusyError, "in use")
+        assert_refused(values(tokens, tmp_path / "run"), BusyError, "in use")
 
 
 def test_a_flipped_bit_falls_back_to_the_state_before(
@@ -387,7 +387,7 @@ def test_a_pickle_in_place_of_a_state(undisturbed: tuple[Path, dict[str, Any]], 
     shutil.rmtree(copy / "model")
     for folder in (copy / "checkpoints").glob("step-*"):
         torch.save({"weights": torch.zeros(2)}, folder / "state.safetensors")
-    refused(values(tokens, copy), DamagedError, "state", "--resume never")
+    assert_refused(values(tokens, copy), DamagedError, "state", "--resume never")
 
 
 def test_a_state_of_another_run(undisturbed: tuple[Path, dict[str, Any]], tokens: Path, tmp_path: Path) -> None:
