@@ -178,7 +178,8 @@ def _patch_trainer(module: ModuleType, spec: dict[str, Any]) -> None:
 
 def _digest_of_state(trainer: Any) -> str:
     """SHA-256 over the names and values of weights and optimizer as this process holds them."""
-    from llmforge.training.optimizer import trainable, whole
+    from llmforge.training.optimizer import trainable
+    from llmforge.training.shares import whole
 
     moments, _ = trainer.optimizer.state()
     tensors = {f"model.{n}": whole(v.detach()) for n, v in trainable(trainer.objective.model).items()} | moments

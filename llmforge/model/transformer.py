@@ -133,11 +133,15 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.compute_dtype = compute_dtype
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        # Not drawn here (`init.py` does, or a file has them): torch's own draw on the meta device loads its compiler.
+        table = torch.empty(config.vocab_size, config.hidden_size)
+        self.embed_tokens = nn.Embedding.from_pretrained(table, freeze=False)  # type: ignore[no-untyped-call]
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.lm_head = None if config.tie_word_embeddings else Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.reset_tables()
+        # Nor there the tables, for the same reason: whoever fills a model calls `reset_tables`.
+        if not table.is_meta:
+            self.reset_tables()
 
     def reset_tables(self, device: torch.device | str | None = None) -> None:
         """Computes the rotary tables anew, for a model whose parameters were built on the meta device."""

@@ -142,6 +142,7 @@ def be_deterministic(wanted: bool) -> None:
     """
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(wanted)
+    # `use_deterministic_algorithms` would load the compiler too, to tell it; it is told where something is compiled.
+    torch.set_deterministic_debug_mode("error" if wanted else "default")
     # Filling new memory with NaN finds reads of uninitialised memory; it costs a pass over each and finds none here.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from llmforge.training.optimizer import like, trainable
+from llmforge.training.optimizer import trainable
 from llmforge.training.settings import Averaging
+from llmforge.training.shares import like
 
 
 def kept_share(decay: float, step: int) -> float:

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from llmforge.training.optimizer import like, trainable
+from llmforge.training.optimizer import trainable
 from llmforge.training.settings import EarlyStopping
+from llmforge.training.shares import like
 from llmforge.training.state import Progress
 
 

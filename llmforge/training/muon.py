@@ -15,9 +15,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
-from llmforge.training.tensor_parallel import my_share
+from llmforge.training.shares import is_shared, my_share, whole
 
 # Each row is the best odd polynomial (a, b, c) of degree 5 for where the singular values stand by then, computed for
 # singular values from 3e-3 on, with a safety factor of 1.02 (Polar Express, algorithm 1).
@@ -103,16 +102,6 @@ def momentum_at(update: int, top: float) -> float:
     return low + (top - low) * min(1.0, update / MOMENTUM_STEPS)
 
 
-def _whole(tensor: Tensor) -> Tensor:
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def _as(update: Tensor, like: Tensor) -> Tensor:
-    if isinstance(like, DTensor):
-        return my_share(update, like)
-    return update
-
-
 class Muon:
     """Updates a set of matrices; state by name: `momentum` (like the parameter) and `variance`."""
 
@@ -167,8 +156,8 @@ class Muon:
         # Matrix by matrix, so that what is read again still lies in a CPU's cache.
         for name, direction in zip(names, directions, strict=True):
             direction.copy_(self._direction(name, momentum, finite))
-        whole = self.period and self.updates % self.period == 0
-        updates = orthogonalize_blocks(directions, None if whole else self.block)  # (K, R, C)
+        at_once = self.period and self.updates % self.period == 0
+        updates = orthogonalize_blocks(directions, None if at_once else self.block)  # (K, R, C)
         variance = torch.stack([self.variances[name] for name in names])
         scale = evening(updates, variance, applied * (1 - ROW_BETA))
         scale *= applied * (-rate * max(1.0, rows / columns) ** 0.5)
@@ -177,16 +166,16 @@ class Muon:
             parameter = self.parameters[name]
             if self.weight_decay:
                 parameter.mul_(1 - rate * self.weight_decay * applied)
-            parameter.add_(_as(updates[index] * scale[index], parameter))
+            parameter.add_(my_share(updates[index] * scale[index], parameter))
 
     def _direction(self, name: str, momentum: float, finite: Tensor) -> Tensor:
         """Moves the average of a matrix's gradients and returns where Nesterov's momentum points, fp32 (R, C)."""
         parameter, weight = self.parameters[name], 1 - momentum
         assert parameter.grad is not None
-        if isinstance(parameter, DTensor) or finite.device.type != "cpu":
-            grad = _whole(torch.where(finite, parameter.grad, 0.0))
-            moment = _whole(self.moments[name]).lerp(grad, finite.to(torch.float32) * weight)
-            self.moments[name] = _as(moment, parameter)
+        if is_shared(parameter) or finite.device.type != "cpu":
+            grad = whole(torch.where(finite, parameter.grad, 0.0))
+            moment = whole(self.moments[name]).lerp(grad, finite.to(torch.float32) * weight)
+            self.moments[name] = my_share(moment, parameter)
         else:
             grad, moment = parameter.grad, self.moments[name].lerp_(parameter.grad, weight)
         return grad.lerp(moment, momentum)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from llmforge.training.loop_parts import Loop
-from llmforge.training.tensor_parallel import total_norm
+from llmforge.training.shares import total_norm
 
 
 class GroupNorms:

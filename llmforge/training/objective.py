@@ -38,6 +38,13 @@ class CausalLMObjective(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self._few_trained = _few_trained
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """As for any module; what chooses by the data stays outside the graph."""
+        # Said only now, since to say it loads the compiler.
+        self._few_trained = torch.compiler.disable(_few_trained)  # type: ignore[no-untyped-call]
+        super().compile(*args, **options)
 
     def forward(self, batch: Batch, by_token: bool = False) -> Tensor:
         """Rows (B, T) -> the sum over all positions with a label, an fp32 scalar; `by_token`: each one's, (B, T)."""
@@ -47,13 +54,12 @@ class CausalLMObjective(nn.Module):
         if by_token:
             return token_cross_entropy(hidden, weight, labels).view(batch.labels.shape)
         # Only where looking at the labels does not make the host wait for the device.
-        if labels.device.type == "cpu" and _few_trained(batch):
+        if labels.device.type == "cpu" and self._few_trained(batch):
             places = (labels != IGNORED).nonzero().squeeze(1)
             hidden, labels = hidden[places], labels[places]
         return summed_cross_entropy(hidden, weight, labels)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # a choice by the data, not part of the graph
 def _few_trained(batch: Batch) -> bool:
     return batch.num_trained < _FEW * batch.labels.numel()
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from llmforge.errors import DataError
+from llmforge.training.adam import AdamW, Group
 from llmforge.training.muon import Muon
 from llmforge.training.settings import OptimizerSettings
-from llmforge.training.tensor_parallel import by_mesh, my_share
+from llmforge.training.shares import by_mesh, like, to_save
 
 _ADAM_TENSORS = ("exp_avg", "exp_avg_sq", "step")
 
@@ -42,11 +42,9 @@ class Optimizer:
             dtype = getattr(model, "compute_dtype", torch.float32)
             self.muon = Muon(members, settings.momentum, self.decay, block, settings.block_period or 0, dtype)
         groups = self._groups({name: roles[name] for name in self.parameters if name not in matrices})
-        self.adam = None
-        if groups:
-            self.adam = torch.optim.AdamW(groups, lr=self.rate, betas=settings.betas, eps=settings.eps, fused=True)
+        self.adam = AdamW(groups, settings.betas, settings.eps) if groups else None
 
-    def _groups(self, roles: dict[str, str]) -> list[dict[str, Any]]:
+    def _groups(self, roles: dict[str, str]) -> list[Group]:
         chosen = self.settings
         ratios: dict[str, float | None] = dict.fromkeys(roles.values(), 1.0)
         if chosen.name == "muon":
@@ -58,9 +56,10 @@ class Optimizer:
         groups = []
         for role in sorted(set(roles.values())):
             members = [self.parameters[name] for name in roles if roles[name] == role]
-            decay = 0.0 if role == "vector" else self.decay
+            decay, ratio = 0.0 if role == "vector" else self.decay, ratios[role]
+            assert ratio is not None
             for shared_alike in by_mesh(members):  # what the fused kernel takes together
-                groups.append({"params": shared_alike, "ratio": ratios[role], "weight_decay": decay})
+                groups.append(Group(shared_alike, ratio, decay))
         return groups
 
     def step(self, factor: float, finite: Tensor) -> None:
@@ -70,11 +69,9 @@ class Optimizer:
         if self.muon is not None:
             self.muon.step(self.rate * factor, finite)
         if self.adam is not None:
-            for group in self.adam.param_groups:
-                group["lr"] = self.rate * factor * group["ratio"]
             # The fused kernels leave everything as it is where found_inf is 1, without asking the host.
-            self.adam.found_inf = None if finite.device.type == "cpu" else 1.0 - finite.to(torch.float32)  # type: ignore[attr-defined]
-            self.adam.step()
+            found_inf = None if finite.device.type == "cpu" else 1.0 - finite.to(torch.float32)
+            self.adam.step(self.rate * factor, found_inf)
 
     def zero_grad(self) -> None:
         """Forgets the gradients."""
@@ -106,9 +103,9 @@ class Optimizer:
                 self.muon.variances[name] = tensors[f"{name}.variance"].to(parameter.device, copy=True)
         if self.adam is None:
             return
-        for group in self.adam.param_groups:
-            names = {id(value): name for name, value in self.parameters.items()}
-            for parameter in group["params"]:
+        names = {id(value): name for name, value in self.parameters.items()}
+        for group in self.adam.groups:
+            for parameter in group.parameters:
                 name = names[id(parameter)]
                 kept = {kind: tensors[f"{name}.{kind}"] for kind in _ADAM_TENSORS if f"{name}.{kind}" in tensors}
                 self.adam.state.pop(parameter, None)  # a run that goes back to its start has stepped already
@@ -124,27 +121,3 @@ class Optimizer:
             what = f"the saved state is that of {other}, which {self.settings.name} cannot go on from"
             hint = "put optimizer.name back; or start another run from the weights of this one (its model folder)"
             raise DataError(what, "optimizer.name", hint)
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """The whole of a tensor that processes hold shares of; every process must call it."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def to_save(tensor: Tensor) -> Tensor:
-    """The whole of a tensor that processes hold shares of, on the CPU of the first one; every process must call it.
-
-    The others get nothing in its place: no device ever holds more than one whole tensor beside its shares.
-    """
-    if not isinstance(tensor, DTensor):
-        return tensor
-    found = tensor.full_tensor()
-    return found.cpu() if torch.distributed.get_rank() == 0 else found.new_empty(0)
-
-
-def like(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """A copy of `tensor` that lies on the device, or in the shares, of `parameter`."""
-    moved = tensor.to(parameter.device, copy=True)
-    if isinstance(parameter, DTensor):
-        return my_share(moved, parameter)
-    return moved

@@ -12,21 +12,21 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor
 
 from llmforge.errors import MachineError, UsageError
 from llmforge.runtime.distributed import World
 from llmforge.runtime.stop import sheltered
 from llmforge.tokens.batch import Batch
 from llmforge.training.compiler import compile_options, keep_compiled
-from llmforge.training.optimizer import whole
 from llmforge.training.settings import ParallelSettings
-from llmforge.training.tensor_parallel import share_layers, sum_over
+from llmforge.training.shares import is_shared, whole
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 Strategy = Literal["none", "ddp", "fsdp2"]
@@ -114,11 +114,19 @@ class Parallel:
         if self.strategy == "fsdp2":
             cast(Any, self.objective).set_requires_gradient_sync(last)
         waits = self.strategy == "ddp" and not last
-        compiled = getattr(self.objective, "_compiled_call_impl", None) is not None
-        with sheltered() if compiled else nullcontext(), cast(Any, self._module).no_sync() if waits else nullcontext():
+        with (
+            sheltered() if self._compiled else nullcontext(),
+            cast(Any, self._module).no_sync() if waits else nullcontext(),
+        ):
             yield
         if last and self._tensor_mesh is not None:
+            from llmforge.training.tensor_parallel import sum_over
+
             sum_over(self._tensor_mesh, self._partial)
+
+    @property
+    def _compiled(self) -> bool:
+        return getattr(self.objective, "_compiled_call_impl", None) is not None
 
     def token_losses(self, batch: Batch) -> Tensor:
         """The loss of each position of this process's batch (B, T), fp32, 0 where nothing is predicted; no gradients.
@@ -129,7 +137,8 @@ class Parallel:
         self.objective.eval()
         try:
             # Past DDP's own forward: nothing has to travel between processes.
-            with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+            eager = torch.compiler.set_stance("force_eager") if self._compiled else nullcontext()
+            with torch.no_grad(), eager:
                 losses: Tensor = self.objective(batch, by_token=True)
                 return losses
         finally:
@@ -150,6 +159,8 @@ def _shard(
     if world.tensor > 1:
         both = init_device_mesh(device.type, (world.data_size, world.tensor), mesh_dim_names=("data", "tensor"))
         mesh, neighbours = both["data"], both["tensor"]
+        from llmforge.training.tensor_parallel import share_layers
+
         partial = frozenset(share_layers(model, neighbours))
     else:
         mesh = init_device_mesh(device.type, (world.size,))
@@ -203,6 +214,8 @@ def _missing_compiler() -> str | None:
 def compile_objective(objective: nn.Module) -> None:
     """Compiles the objective's forward and backward pass at its next call, for fixed shapes."""
     keep_compiled()
+    # Said once more for the compiler, which `be_deterministic` has not loaded.
+    torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
     objective.compile(dynamic=False, options=compile_options(objective))
 
 
@@ -211,7 +224,7 @@ def gathered(model: ModuleT, build: Callable[[], ModuleT]) -> ModuleT:
 
     Every process must call it.
     """
-    if not any(isinstance(value, DTensor) for value in model.parameters()):
+    if not any(is_shared(value) for value in model.parameters()):
         return model
     weights = {name: whole(value.detach()).cpu() for name, value in model.named_parameters()}
     plain = build()

@@ -21,7 +21,8 @@ from llmforge.errors import DamagedError, DataError, UsageError
 from llmforge.runtime.distributed import World
 from llmforge.runtime.seeding import capture_rng, restore_rng
 from llmforge.training.horizon import Horizon
-from llmforge.training.optimizer import Optimizer, like, to_save, trainable
+from llmforge.training.optimizer import Optimizer, trainable
+from llmforge.training.shares import like, to_save
 
 FORMAT = 1
 CHECKPOINTS = "checkpoints"

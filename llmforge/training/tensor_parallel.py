@@ -9,7 +9,7 @@ Hugging Face names and no model.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
@@ -18,7 +18,6 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.distributed.tensor.parallel.style import ParallelStyle
-from torch.distributed.tensor.placement_types import Shard, _StridedShard
 
 from llmforge.errors import UsageError
 
@@ -77,46 +76,3 @@ def sum_over(mesh: DeviceMesh, parameters: Sequence[nn.Parameter]) -> None:
 
 def _local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-def mesh_of(tensor: Tensor) -> DeviceMesh | None:
-    """The processes that hold shares of a tensor; None for a plain one."""
-    return tensor.device_mesh if isinstance(tensor, DTensor) else None
-
-
-def by_mesh(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
-    """The tensors in groups that torch's fused operations take together: those of one mesh."""
-    groups: dict[DeviceMesh | None, list[Tensor]] = {}
-    for tensor in tensors:
-        groups.setdefault(mesh_of(tensor), []).append(tensor)
-    return list(groups.values())
-
-
-def total_norm(gradients: Sequence[Tensor]) -> Tensor:
-    """The 2-norm of all gradients as one vector, whole on every process; every process must call it."""
-    norms = []
-    for group in by_mesh(gradients):
-        norm = torch.nn.utils.get_total_norm(group)
-        norms.append(norm.full_tensor() if isinstance(norm, DTensor) else norm)
-    return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
-
-
-def my_share(whole: Tensor, like: DTensor) -> DTensor:
-    """A whole tensor, the same on every process, in the shares of `like`; nothing is sent."""
-    local, mesh = whole, like.device_mesh
-    # From the last dimension of the mesh on: FSDP2 cuts what tensor parallelism has cut before it, and says so by a
-    # strided placement of the first dimension.
-    for dimension in reversed(range(mesh.ndim)):
-        placement = like.placements[dimension]
-        if isinstance(placement, Shard | _StridedShard):
-            parts = torch.chunk(local, mesh.size(dimension), dim=placement.dim)
-            at = mesh.get_local_rank(dimension)
-            local = parts[at] if at < len(parts) else local.narrow(placement.dim, 0, 0)
-    return DTensor.from_local(
-        local.clone(memory_format=torch.contiguous_format),
-        mesh,
-        like.placements,
-        run_check=False,
-        shape=like.shape,
-        stride=like.stride(),
-    )

@@ -27,15 +27,15 @@ from llmforge.training.loop_parts import Loop, StepInfo, TrainResult, Validation
 from llmforge.training.memory import RowsAtOnce
 from llmforge.training.metrics import Clock, Window
 from llmforge.training.micro_batches import micro_batches
-from llmforge.training.optimizer import Optimizer, whole
+from llmforge.training.optimizer import Optimizer
 from llmforge.training.outcome import train_result
 from llmforge.training.parallel import Parallel
 from llmforge.training.reporting import Reporting
 from llmforge.training.rewind import go_back, record_skips
+from llmforge.training.shares import by_mesh, total_norm, whole
 from llmforge.training.spikes import SpikeWatch
 from llmforge.training.state import Progress, Saved, capture, restore
 from llmforge.training.states import States
-from llmforge.training.tensor_parallel import by_mesh, total_norm
 
 
 @dataclass

@@ -59,12 +59,12 @@ class Terminal:
         os.write(self.handle, text.encode())
 
     def interrupt(self) -> None:
-        """Ctrl-C at the prompt. A signal in the moment before Python's wait for a key is heard with the next key only
-        (CPython's readline), so a key follows where nothing is heard: it cannot be heard as a second Ctrl-C."""
+        """Ctrl-C at the prompt. A signal in the moment before Python's wait for a key is heard with the end of the line
+        only (CPython's readline), so that follows where nothing is heard: it cannot be heard as a second Ctrl-C."""
         time.sleep(0.5)
         self.type(CTRL_C)
         if not select.select([self.handle], [], [], 10)[0]:
-            self.type("x")
+            self.type("\n")
 
     def wait_for(self, text: str, seconds: float = 60) -> str:
         """Reads until `text` comes behind what was waited for before; returns all between."""

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from toy import run_folder, toy_batch, toy_trainer
 
 from llmforge.runtime.distributed import process_group, world_of_environment
-from llmforge.training.optimizer import trainable, whole
+from llmforge.training.optimizer import trainable
+from llmforge.training.shares import whole
 
 
 def gradients_and_weights(folder: Path, strategy: str, optimizer: str, micro: int) -> dict[str, torch.Tensor]:

@@ -17,8 +17,9 @@ from llmforge.runtime.distributed import World
 from llmforge.runtime.run_folder import RunFolder
 from llmforge.training.assemble import Bench, Job, Recipe, Start, Trained, make_horizon, make_trainer
 from llmforge.training.objective import CausalLMObjective
-from llmforge.training.optimizer import trainable, whole
+from llmforge.training.optimizer import trainable
 from llmforge.training.settings import OptimizerSettings, ParallelSettings, SchedulerSettings, TrainSettings
+from llmforge.training.shares import whole
 from llmforge.training.state import Claim, Saved, capture, find_state, restore
 from llmforge.training.trainer import Trainer
 

@@ -10,7 +10,8 @@ from llmforge.errors import UsageError
 from llmforge.runtime.distributed import World, world_of_environment
 from llmforge.training.parallel import choose_strategy
 from llmforge.training.settings import ParallelSettings
-from llmforge.training.tensor_parallel import _refuse_uneven, by_mesh, total_norm
+from llmforge.training.shares import by_mesh, total_norm
+from llmforge.training.tensor_parallel import _refuse_uneven
 from llmforge.training.trainer import micro_batches
 
 CPU = torch.device("cpu")
