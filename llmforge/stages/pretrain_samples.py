@@ -45,11 +45,13 @@ def make_observers(
     def sample(info: StepInfo) -> None:
         if info.step % every and not info.last:
             return
-        whole = gathered(model, build)  # every process takes part
+        with info.weights():
+            whole = gathered(model, build)  # every process takes part
+            rows = [] if folder.passive else _samples(data, whole)
         if not folder.passive:
             if path.exists():
                 _cut(path, info.step - 1)  # the run may have gone back and be here once more
-            lines = [json.dumps({"step": info.step, **row}, ensure_ascii=False) for row in _samples(data, whole)]
+            lines = [json.dumps({"step": info.step, **row}, ensure_ascii=False) for row in rows]
             with disk_errors(path), path.open("a", encoding="utf-8") as stream:
                 stream.write("".join(line + "\n" for line in lines))
 

@@ -19,6 +19,7 @@ from llmforge.training.settings import SchedulerSettings
 _SPARE = 0.02
 # the horizon is moved only when the rest would take this much longer, or shorter, than there is time
 _LATE = 1.03
+_MOST_OF_IT = 0.3  # of a budget in minutes: compiling that takes more of it is worth a word
 _FEW_STEPS = 10  # a budget in minutes that gave no more was eaten by something else
 
 
@@ -28,7 +29,7 @@ class HorizonState:
 
     steps: int | None = None
     start: int | None = None
-    # factor at `start`, below 1 when the horizon was moved during the decay
+    # factor at `start` but for the warm-up, below 1 when the horizon was moved during the decay
     top: float = 1.0
 
 
@@ -47,11 +48,16 @@ class Horizon:
 
     def factor(self, step: int) -> float:
         """The share of the full rates at `step`."""
+        # A time budget may come to its decay within the warm-up, which then goes on beside it.
+        return schedule.warmup(step, schedule.warmup_steps(self.settings, self.state.steps)) * self._shape(step)
+
+    def _shape(self, step: int) -> float:
+        """The factor without the warm-up."""
         state = self.state
         if state.top < 1.0 and state.start is not None and state.steps is not None:
             floor = min(state.top, self.settings.min_lr_ratio)
             return floor + (state.top - floor) * schedule.linear(step, state.start, state.steps)
-        return schedule.factor(self.settings, step, state.start, state.steps)
+        return schedule.shape(self.settings, step, state.start, state.steps)
 
     def watch(self, step: int, elapsed: float, pace: float | None, reserve: float) -> bool:
         """Looks at the clock before step number `step`; True when the run is over.
@@ -78,9 +84,9 @@ class Horizon:
             return
         if state.steps is None:
             if left <= self.seconds * (self.settings.decay_ratio or 0.0):
-                self.state = HorizonState(step + fitting, step, self.factor(step))
+                self.state = HorizonState(step + fitting, step, self._shape(step))
         elif not left / _LATE <= (state.steps - step) * pace <= _LATE * left:
-            self.state = HorizonState(step + fitting, step, self.factor(step))
+            self.state = HorizonState(step + fitting, step, self._shape(step))
 
     def seconds_left(self, step: int, elapsed: float, pace: float | None) -> float | None:
         """Seconds to the end, as far as one can tell."""
@@ -88,9 +94,14 @@ class Horizon:
             return max(0.0, self.seconds - elapsed)
         return None if pace is None or self.state.steps is None else max(0.0, (self.state.steps - step) * pace)
 
-    def notes(self, steps: int) -> list[str]:
-        """What a person should know when the run is over after so many steps."""
-        if self.seconds is None or steps >= _FEW_STEPS:
+    def notes(self, steps: int, warm_up: float) -> list[str]:
+        """What a person should know when the run is over after so many steps; the first took `warm_up` seconds more."""
+        if self.seconds is None:
+            return []
+        if warm_up > _MOST_OF_IT * self.seconds:
+            eaten = f"{duration(warm_up)} of {duration(self.seconds)} went into the first step, which compiles"
+            return [f"{eaten}: {steps} steps were left; give train.max_minutes more, or set train.compile=false"]
+        if steps >= _FEW_STEPS:
             return []
         enough = f"{duration(self.seconds)} were enough for {steps} steps, validation with it"
         return [f"{enough}; give train.max_minutes more, or validation fewer tokens"]

@@ -6,6 +6,7 @@ Knows no model and no file.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,12 +20,15 @@ from llmforge.training.settings import TrainSettings
 
 @dataclass(frozen=True)
 class StepInfo:
-    """What an observer learns after a step (step 0: before the first). `figures` are those of this step's line."""
+    """What an observer learns after a step; `last`: when the run is over, and has the weights that it ends with.
+
+    Inside `with weights():` the model has those that the run would hand on now (the average, where there is one).
+    """
 
     step: int
     tokens: int
     last: bool
-    figures: Mapping[str, object]
+    weights: Callable[[], AbstractContextManager[None]]
 
 
 class Validation(Protocol):

@@ -21,7 +21,7 @@ from llmforge.errors import DataError
 
 # steps in a row whose loss or gradient was not finite, after which a run gives up
 MAX_NOT_FINITE = 3
-_RECENT = 50
+_RECENT, _RECENT_LINES = 50, 5
 PARTS = ("data", "forward", "backward", "optimizer", "logging")
 
 
@@ -108,7 +108,9 @@ class Clock:
         self.split = StepSplit(device)
         self._start = time.perf_counter()
         self._aside = 0.0
-        self._recent: deque[float] = deque(maxlen=_RECENT)
+        self._queues = device.type == "cuda"  # its steps are done some time after they were asked for
+        self._recent: deque[float] = deque(maxlen=_RECENT_LINES if self._queues else _RECENT)
+        self._told = (0.0, 0)  # seconds of work and steps of which the device's pace is known
         self._step_start = self._start
         self.first_step: float | None = None
         self.steps = 0
@@ -145,8 +147,16 @@ class Clock:
         self.steps += 1
         if self.first_step is None:
             self.first_step = seconds
-        else:
+            self._told = (self.working(), self.steps)
+        elif not self._queues:
             self._recent.append(seconds)
+
+    def caught_up(self) -> None:
+        """The device has done every step: where it works behind the host, only now is known how long they took."""
+        seconds, steps = self.working() - self._told[0], self.steps - self._told[1]
+        if self._queues and steps > 0:
+            self._recent.append(seconds / steps)
+            self._told = (self.working(), self.steps)
 
     @property
     def warm_up(self) -> float:
@@ -155,7 +165,7 @@ class Clock:
 
     @property
     def step_seconds(self) -> float | None:
-        """Mean seconds of the last steps."""
+        """Mean seconds of the last steps, on a GPU of the last lines' steps."""
         return statistics.fmean(self._recent) if self._recent else None
 
     def pace(self) -> float | None:
@@ -177,6 +187,11 @@ class Window:
     def add(self, loss: Tensor, norm: Tensor, finite: Tensor, trained: int) -> None:
         """Keeps a step's figures where they are."""
         self.pending.append((loss, norm, finite, trained))
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether there are steps that no line has told of."""
+        return bool(self.read or self.pending)
 
     def gather(self, step: int) -> list[tuple[float, float, bool, int]]:
         """Reads what is on the device and returns it, a (loss, norm, finite, trained) each; `step` steps are done.

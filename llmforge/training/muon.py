@@ -31,6 +31,8 @@ MOMENTUM_START = 0.85
 MOMENTUM_STEPS = 300
 ROW_BETA = 0.95
 _TINY = 1e-10
+# numbers of the matrices that are worked on together: what the iteration takes besides must fit a GPU that is full
+_AT_ONCE = 1 << 28
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
@@ -129,10 +131,13 @@ class Muon:
             for name, value in parameters.items()
         }
         self.updates = 0
-        shapes: dict[tuple[int, ...], list[str]] = {}
+        shapes: dict[tuple[int, int], list[str]] = {}
         for name, value in parameters.items():
-            shapes.setdefault(tuple(value.shape), []).append(name)
-        self._groups = list(shapes.values())
+            shapes.setdefault((value.shape[0], value.shape[1]), []).append(name)
+        self._groups = []
+        for (rows, columns), names in shapes.items():
+            count = max(1, _AT_ONCE // (rows * columns))
+            self._groups += [names[at : at + count] for at in range(0, len(names), count)]
 
     @torch.no_grad()
     def step(self, rate: float, finite: Tensor) -> None:

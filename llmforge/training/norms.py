@@ -25,6 +25,13 @@ class GroupNorms:
             self._groups.setdefault(loop.roles.get(name, "other"), []).append(parameter)
         self._found: dict[str, Tensor] = {}
 
+    def gradients(self, step: int) -> None:
+        """The gradients of step number `step` before they are cut; where its norms are due."""
+        if self._every is None or step % self._every:
+            return
+        for group, members in self._groups.items():
+            self._found[f"gradient.{group}"] = _norm([value.grad for value in members if value.grad is not None])
+
     @contextmanager
     def around(self, step: int) -> Iterator[None]:
         """Around the optimizer's step number `step`; where its norms are due, the weights are copied for its time."""
@@ -32,8 +39,6 @@ class GroupNorms:
             yield
             return
         before = {group: [value.detach().clone() for value in members] for group, members in self._groups.items()}
-        for group, members in self._groups.items():
-            self._found[f"gradient.{group}"] = _norm([value.grad for value in members if value.grad is not None])
         yield
         for group, members in self._groups.items():
             changes = [now.detach() - then for now, then in zip(members, before[group], strict=True)]

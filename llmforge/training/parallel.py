@@ -142,6 +142,8 @@ class Parallel:
                 losses: Tensor = self.objective(batch, by_token=True)
                 return losses
         finally:
+            if self.strategy == "fsdp2":  # what is around the layers stays whole, and narrow, until a backward pass
+                cast(Any, self.objective).reshard()
             self.objective.train()
 
 

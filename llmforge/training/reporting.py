@@ -38,6 +38,7 @@ class Reporting:
         """Writes a line about the steps since the last one, and moves the display on; waits for the device."""
         step, schedule = progress.step, self._schedule
         window.gather(step)
+        clock.caught_up()
         figures = self._figures(progress, window, clock)
         self.write(progress, figures)
         left = schedule.seconds_left(step, clock.elapsed(), clock.pace())

@@ -52,8 +52,12 @@ def factor(settings: SchedulerSettings, step: int, start: int | None, horizon: i
 
     Both are None while a budget in minutes has not come to the decay yet.
     """
-    rising = warmup(step, warmup_steps(settings, horizon))
+    return warmup(step, warmup_steps(settings, horizon)) * shape(settings, step, start, horizon)
+
+
+def shape(settings: SchedulerSettings, step: int, start: int | None, horizon: int | None) -> float:
+    """`factor` without the warm-up."""
     if settings.name == "constant" or start is None or horizon is None:
-        return rising
-    shape = cosine if settings.name == "cosine" else linear
-    return rising * shape(step, start, horizon, settings.min_lr_ratio)
+        return 1.0
+    falling = cosine if settings.name == "cosine" else linear
+    return falling(step, start, horizon, settings.min_lr_ratio)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from llmforge.runtime.run_folder import RunFolder
 from llmforge.runtime.stop import StopSignals
 from llmforge.tokens.batch import Batch
 from llmforge.training.averaging import Average
+from llmforge.training.clipping import clip
 from llmforge.training.early_stopping import judge, put_back
 from llmforge.training.horizon import Horizon
 from llmforge.training.loop_parts import Loop, StepInfo, TrainResult, Validation
@@ -32,7 +34,7 @@ from llmforge.training.outcome import train_result
 from llmforge.training.parallel import Parallel
 from llmforge.training.reporting import Reporting
 from llmforge.training.rewind import go_back, record_skips
-from llmforge.training.shares import by_mesh, total_norm, whole
+from llmforge.training.shares import whole
 from llmforge.training.spikes import SpikeWatch
 from llmforge.training.state import Progress, Saved, capture, restore
 from llmforge.training.states import States
@@ -50,7 +52,6 @@ class Trainer:
     run: RunFolder
     validation: Validation | None = None
     observers: Sequence[Callable[[StepInfo], None]] = ()
-
     progress: Progress = field(default_factory=Progress, init=False)
     _window: Window = field(default_factory=Window, init=False)
     _clock: Clock = field(init=False)
@@ -104,7 +105,7 @@ class Trainer:
                 self._clock.mark("logging")
                 self._evaluate_when_due()
                 self._save_when_due()
-            return self._finish(stop)
+            return self._finish(stop, bar)
 
     def _begin(self, saved: Saved | None, bar: Bar) -> None:
         """Starts anew, or takes everything back from a saved state."""
@@ -200,13 +201,8 @@ class Trainer:
 
     def _clip(self, loss: Tensor) -> tuple[Tensor, Tensor]:
         """The gradients' norm before the cut to `max_grad_norm`, and whether all is finite, in every process."""
-        grads = [value.grad for value in self.optimizer.parameters.values() if value.grad is not None]
-        norm = total_norm(grads)
-        limit = self.config.train.max_grad_norm
-        if limit is not None:
-            share = (limit / (norm + 1e-6)).clamp(max=1.0)
-            for alike in by_mesh(grads):
-                torch._foreach_mul_(alike, share)
+        self._reporting.norms.gradients(self.progress.step + 1)
+        norm = clip(self.optimizer.parameters.values(), self.config.train.max_grad_norm)
         # Asked of all, since a process whose memory fails would else part from the others without a word.
         return norm, self.config.world.everywhere(norm.isfinite() & loss.isfinite())
 
@@ -218,13 +214,17 @@ class Trainer:
 
     def _report(self, bar: Bar) -> None:
         """A line of metrics.jsonl every `log_every` steps; the only place where the loop waits for the device."""
-        step = self.progress.step
-        last = step == self.schedule.steps
-        if step % self.config.train.log_every == 0 or last:
+        last = self.progress.step == self.schedule.steps
+        if self.progress.step % self.config.train.log_every == 0 or last:
             self._reporting.line(self.progress, self._window, self._clock, bar)
+        if not last:  # that one they see with the weights that the run ends with
+            self._observe()
+
+    def _observe(self, last: bool = False) -> None:
+        weights = partial(self._average.in_place, self.objective.model)
         for observer in self.observers:
             with self._clock.aside():
-                observer(StepInfo(step, self.progress.tokens, last, {}))
+                observer(StepInfo(self.progress.step, self.progress.tokens, last, weights))
 
     def _validate(self, whole: bool) -> dict[str, Any]:
         """Figures on held-out data, written as a line of metrics.jsonl."""
@@ -239,8 +239,7 @@ class Trainer:
             figures["loss_gap"] = float(str(figures["valid_loss"])) - self.progress.train_loss
         if not whole:
             # at the end the whole split, and with early stopping the sample once more
-            extra = 1.0 if self.config.train.early_stopping is not None else 0.0
-            self._reserve = seconds * (self.validation.whole_factor + extra)
+            self._reserve = seconds * (self.validation.whole_factor + (self.config.train.early_stopping is not None))
         self._reporting.write(self.progress, figures | ({"whole_split": True} if whole else {}))
         return figures
 
@@ -251,8 +250,7 @@ class Trainer:
         figures = self.progress.newest = self._validate(whole=False)
         self.config.console.detail(f"step {step}: valid_loss {figures['valid_loss']:.4f}")
         if self.config.train.early_stopping is not None:
-            found = judge(self.progress, self.config.train.early_stopping, float(figures["valid_loss"]))
-            if found:
+            if judge(self.progress, self.config.train.early_stopping, float(figures["valid_loss"])):
                 weights = self._average.weights(self.objective.model)
                 self._best = {name: whole(value.detach()).clone() for name, value in weights.items()}
 
@@ -265,8 +263,8 @@ class Trainer:
         """Takes the whole state, if the step or `again` says so; every process takes part, the first one writes."""
         if self._states.newest == self.progress.step and not again:
             return
+        self._window.gather(self.progress.step)  # waits for the device: that is a step's time
         with self._clock.aside():
-            self._window.gather(self.progress.step)
             self.progress.elapsed = self._clock.elapsed()
             kept = (self._best, self._average.values)
             tensors, meta = capture(self.objective.model, self.optimizer, self.schedule, self.progress, *kept)
@@ -281,11 +279,13 @@ class Trainer:
         figures, best = self._validate(whole=False), self.progress.best_loss
         return bool(figures) and (best is None or float(figures["valid_loss"]) < best)
 
-    def _finish(self, stop: StopSignals) -> TrainResult:
+    def _finish(self, stop: StopSignals, bar: Bar) -> TrainResult:
         """The last validation, on the whole split, with the weights that are kept."""
         early = self.progress.stopped_early
         self._save(again=self.schedule.seconds is not None)  # a state of this step may not know that time is over
-        for note in self.schedule.notes(self.progress.step):
+        if self._window.has_steps:  # nobody knew that they were the last
+            self._reporting.line(self.progress, self._window, self._clock, bar)
+        for note in self.schedule.notes(self.progress.step, self._clock.warm_up):
             self.config.console.warn(note)
         best = bool(self._best) and self.config.train.early_stopping is not None and (early or not self._ends_best())
         self._states.settle()
@@ -295,6 +295,6 @@ class Trainer:
         else:
             self._average.settle(self.objective.model)
         self.objective.before_pass = lambda: self._leave_if_asked(stop)  # what is left can be done later
+        self._observe(last=True)
         self.progress.newest = self._validate(whole=True) or self.progress.newest
-        left_out = self._watch.left_out
-        return train_result(self.progress, self._clock, self._reporting.rates, self.config, best, left_out)
+        return train_result(self.progress, self._clock, self._reporting.rates, self.config, best, self._watch.left_out)

@@ -18,8 +18,9 @@ from llmforge.runtime.run_folder import RunFolder
 from llmforge.training.assemble import Bench, Job, Recipe, Start, Trained, make_horizon, make_trainer
 from llmforge.training.objective import CausalLMObjective
 from llmforge.training.optimizer import trainable
+from llmforge.training.parallel import Parallel
 from llmforge.training.settings import OptimizerSettings, ParallelSettings, SchedulerSettings, TrainSettings
-from llmforge.training.shares import whole
+from llmforge.training.shares import is_shared, whole
 from llmforge.training.state import Claim, Saved, capture, find_state, restore
 from llmforge.training.trainer import Trainer
 
@@ -87,6 +88,34 @@ def gradients_norm_weights(folder: Path, world: World, strategy: str, optimizer:
         trainer.optimizer.zero_grad()
         trainer.train()
         return found | {f"weight.{name}": whole(p.detach()).clone() for name, p in parameters.items()}
+
+
+class TokenLosses:
+    """A validation by the real pass, of this process's batch alone; every loss of it is summed for all."""
+
+    whole_factor = 1.0
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def __call__(self, objective: Parallel, whole: bool) -> dict[str, object]:
+        before = [value.dtype for value in objective.model.parameters()]
+        loss = objective.token_losses(toy_batch(9)).sum()
+        shared = [is_shared(value) for value in objective.model.parameters()]
+        assert all(shared) if objective.strategy == "fsdp2" else not any(shared), "whole parameters left behind"
+        assert before == [value.dtype for value in objective.model.parameters()]
+        return {"valid_loss": float(self.world.total(loss)) / self.world.size}
+
+
+def averaged_weights(folder: Path, world: World, strategy: str) -> dict[str, Tensor]:
+    """The averaged weights of a run that validates at every step, whole, by name."""
+    with RunFolder.open(folder, "pretrain", {}, passive=not world.first) as run:
+        changes = {"average": {"decay": 0.5}, "eval_every": 1, "save_every": 2}
+        trainer, _ = shared_trainer(run, world, strategy, **changes)
+        trainer.validation = TokenLosses(world)
+        trainer.train()
+        parameters = trainable(trainer.objective.model)
+        return {f"weight.{name}": whole(p.detach()).clone() for name, p in parameters.items()}
 
 
 def go_on(folder: Path, world: World, strategy: str, until: int, optimizer: str = "adamw") -> list[str]:

@@ -125,6 +125,22 @@ def test_a_run_validates_and_hands_on_the_average_and_trains_on_its_own_weights(
         assert not torch.equal(validation.seen[1][name].double(), steps[5][name]), "step 6 is validated by its average"
 
 
+def test_observers_see_what_the_run_would_hand_on(tmp_path: Path) -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+    with opened(tmp_path / "run") as run:
+        trainer = toy_trainer(run, {**TRAIN, "eval_every": 6}, validation=(validation := Watched()))
+
+        def keep(info: StepInfo) -> None:
+            with info.weights():
+                named = trainer.objective.model.named_parameters()
+                seen.append({name: value.detach().clone() for name, value in named})
+
+        trainer.observers = (keep,)
+        trainer.train()
+    for step, number in ((6, 1), (12, -1)):
+        assert all(torch.equal(value, validation.seen[number][name]) for name, value in seen[step - 1].items())
+
+
 def test_early_stopping_puts_the_average_of_the_best_step_back(tmp_path: Path) -> None:
     validation = Watched([9.0, 3.0, 4.0, 5.0, 3.0])
     settings = {**TRAIN, "eval_every": 3, "early_stopping": {"patience": 2}}

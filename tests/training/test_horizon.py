@@ -80,3 +80,26 @@ def test_a_machine_that_was_slow_for_a_while_uses_the_time_it_gets_back() -> Non
     assert 94 <= elapsed <= 100 and steps >= 82
     assert factors[-1] < 0.1
     assert all(a >= b for a, b in zip(factors, factors[1:], strict=False))
+
+
+@pytest.mark.parametrize(
+    ("first", "reserve", "decay"), [(28.0, 0.0, 0.5), (35.0, 0.0, 0.5), (0.1, 32.0, 0.5), (0.1, 0, 1.0)]
+)
+def test_a_decay_that_begins_within_the_warm_up_does_not_stop_it(first: float, reserve: float, decay: float) -> None:
+    """A first step that compiles, a long validation at the end: the rates still rise before they fall."""
+    settings = SchedulerSettings(name="wsd", warmup_steps=20, decay_ratio=decay)
+    horizon, elapsed, factors = Horizon(settings, seconds=60), 0.0, []
+    # the first step tells nothing of the pace, as the trainer's clock has it
+    while not horizon.watch(len(factors), elapsed, 0.1 if len(factors) > 1 else None, reserve):
+        elapsed += 0.1 if factors else first
+        factors.append(horizon.factor(len(factors)))
+    assert len(factors) > 100 and elapsed + reserve <= 60
+    assert max(factors) > 0.75 and factors[-1] < 0.05
+
+
+def test_what_ate_the_time_is_said() -> None:
+    horizon = Horizon(WSD, seconds=60)
+    assert horizon.notes(400, 2.0) == []
+    assert "40 s of 1:00 went into the first step, which compiles: 30 steps" in horizon.notes(30, 40.0)[0]
+    assert "enough for 3 steps" in horizon.notes(3, 0.0)[0]
+    assert Horizon(WSD, steps=2).notes(2, 50.0) == []

@@ -80,3 +80,29 @@ def test_the_formula_of_mfu() -> None:
     )
     assert "/ 2 devices" in str(mfu_formula(100_000, 8.6e8, 989e12, 2))
     assert mfu_formula(100_000, 8.6e8, None, 1) is None
+
+
+def test_a_step_of_a_gpu_takes_what_it_takes_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host is done with a step as soon as it is asked for; a line waits for all of them."""
+    clock = Clockwork()
+    monkeypatch.setattr(metrics, "time", clock)
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    run = metrics.Clock(torch.device("cuda"))
+    for step in range(1, 21):
+        run.step_begins()
+        clock.now += 30.0 if step == 1 else 0.001
+        run.step_ends()
+        if step % 5 == 0:
+            clock.now += 5 * 0.2  # the wait
+            run.caught_up()
+            with run.aside():
+                clock.now += 7.0
+    assert run.first_step == 30.0
+    assert run.step_seconds == pytest.approx(0.2, rel=0.15)
+    host = metrics.Clock(torch.device("cpu"))
+    for _ in range(3):
+        host.step_begins()
+        clock.now += 2.0
+        host.step_ends()
+        host.caught_up()
+    assert host.step_seconds == 2.0

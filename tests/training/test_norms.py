@@ -45,3 +45,11 @@ def test_they_change_no_weight_and_come_with_their_line_only(tmp_path: Path) -> 
         with_norms = [line["step"] for line in lines if "update_norm" in line]
         assert with_norms == ([2, 4] if wanted else [])
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_they_are_those_before_the_cut_as_grad_norm_is(tmp_path: Path) -> None:
+    with opened(tmp_path / "run") as run:
+        toy_trainer(run, {"max_steps": 1, "log_every": 1, "log_norms": True, "max_grad_norm": 1e-3}).train()
+    (line,) = [json.loads(text) for text in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    total = torch.tensor(list(line["gradient_norm"].values())).square().sum().sqrt()
+    assert line["grad_norm"] > 0.01 and float(total) == pytest.approx(line["grad_norm"], rel=1e-4)

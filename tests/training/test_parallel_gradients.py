@@ -8,8 +8,8 @@ import pytest
 import torch
 from groups import on_ranks
 from safetensors.torch import load_file
-from shared_model import ROWS, gradients_norm_weights, small_transformer
-from shared_worker import WAYS
+from shared_model import ROWS, averaged_weights, gradients_norm_weights, small_transformer
+from shared_worker import AVERAGED, WAYS
 from toy import toy_batch
 
 from llmforge.runtime.distributed import World
@@ -48,3 +48,15 @@ def test_gradients_of_one_process(shared: Path, tmp_path: Path, strategy: str, t
     tolerance = 1e-5 if optimizer == "adamw" else 2e-3
     for name in (name for name in found if name.startswith("weight.")):
         torch.testing.assert_close(found[name], alone[name], rtol=0, atol=tolerance, msg=name)
+
+
+@pytest.mark.parametrize("strategy", AVERAGED)
+def test_an_average_that_is_validated_on_the_way_is_that_of_one_process(
+    shared: Path, tmp_path: Path, strategy: str
+) -> None:
+    """A pass without gradients leaves FSDP2's parameters whole, and on a GPU in bf16, unless they are put back."""
+    found = load_file(shared / f"{strategy}-averaged.safetensors")
+    alone = averaged_weights(tmp_path / "alone", World(), "none")
+    assert found.keys() == alone.keys()
+    for name, value in alone.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5, msg=name)

@@ -115,6 +115,34 @@ def test_observers_get_a_frozen_value(tmp_path: Path) -> None:
         seen[0].step = 5  # type: ignore[misc]
 
 
+class Rising:
+    """A validation whose loss rises from the second time on."""
+
+    whole_factor = 1.0
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self, objective: object, whole: bool) -> dict[str, object]:
+        self.times += 1
+        return {"valid_loss": float(self.times)}
+
+
+@pytest.mark.parametrize("ends_by", ["time", "early_stopping"])
+def test_the_last_steps_stand_in_a_line_however_the_run_ends(tmp_path: Path, ends_by: str) -> None:
+    seen: list[StepInfo] = []
+    budget = {"max_minutes": 0.01} if ends_by == "time" else {"max_steps": 500}
+    stopping = {} if ends_by == "time" else {"eval_every": 7, "early_stopping": {"patience": 2}}
+    with opened(tmp_path / "run") as run:
+        trainer = toy_trainer(run, {"log_every": 10_000, **budget, **stopping}, validation=Rising())
+        trainer.observers = (seen.append,)
+        result = trainer.train()
+    told = [line for line in lines(tmp_path / "run") if "loss" in line]
+    assert [line["step"] for line in told] == [result.steps]
+    assert result.train_loss == told[0]["loss"] and result.tokens_per_second is not None
+    assert [info.step for info in seen if info.last] == [result.steps]
+
+
 def test_fewer_rows_than_processes(tmp_path: Path) -> None:
     with opened(tmp_path / "run") as run, pytest.raises(UsageError, match="cannot be shared by 8"):
         toy_trainer(run, {"max_steps": 1}, world=World(0, 8))
