@@ -19,12 +19,13 @@ from llmforge.cleaning.dedup.substring import Repeated, without
 from llmforge.cleaning.duplicates import REPEATED, Copy, earlier_corpora, find_duplicates, index_corpus
 from llmforge.cleaning.ledger import Ledger
 from llmforge.cleaning.parts import Entry, Measured
+from llmforge.cleaning.pii.anonymize import Anonymize
 from llmforge.cleaning.pii.match import Sealed
 from llmforge.cleaning.pipeline import ChainSettings, Judge, num_bytes, signature_width
 from llmforge.cleaning.signal_store import SignalWriter
 from llmforge.cleaning.splits import SplitPlan, SplitSettings, choose_splits, is_held_out
 from llmforge.cleaning.survivors import Survivor, Survivors
-from llmforge.cleaning.verdict import Drop
+from llmforge.cleaning.verdict import Drop, Rewrite
 from llmforge.corpus.document import BadRow, Document
 from llmforge.corpus.folder import CorpusFormat, CorpusWriter, StoredDocument
 from llmforge.corpus.row_documents import Arrivals
@@ -132,7 +133,7 @@ class CorpusRun:
 
         documents = self.survivors
         documents.flush()
-        with earlier_corpora(self.settings.dedup, self.places.scratch) as earlier:
+        with earlier_corpora(self.settings.dedup, self.places.scratch, self._told_id()) as earlier:
             found = find_duplicates(documents, self.settings.dedup, earlier, self._text)
         stays = found.stays
         cut = {number: partial(self._left, number, one) for number, one in found.repeated.items() if one.cut}
@@ -187,6 +188,22 @@ class CorpusRun:
     def _left(self, number: int, repeated: Repeated) -> str:
         """A document's text without its repeated passages."""
         return without(self.survivors.text(number), repeated.cut)
+
+    def _told_id(self) -> Callable[[str], str]:
+        """What hides personal data in the ids of earlier corpora, which may have been made without."""
+        settings = self.settings.anonymize
+        if settings is None or not settings.metadata or not self.settings.dedup.against:
+            return str
+        anonymize = Anonymize(settings, self.settings.key)
+
+        def told(identity: str) -> str:
+            verdict = anonymize.hidden(identity)
+            if not isinstance(verdict, Rewrite):
+                return identity
+            self.sealed.update(verdict.sealed)
+            return verdict.text
+
+        return told
 
     def _text(self, number: int) -> str:
         self.on_progress()

@@ -71,12 +71,18 @@ class Duplicates:
 
 
 @contextmanager
-def earlier_corpora(settings: DedupSettings, scratch: Path | None) -> Iterator[EarlierCorpora | None]:
-    """The corpora of `against`, opened; None when there are none. Raises as `open_index`."""
+def earlier_corpora(
+    settings: DedupSettings, scratch: Path | None, told_id: Callable[[str], str] = str
+) -> Iterator[EarlierCorpora | None]:
+    """The corpora of `against`, opened; None when there are none. Raises as `open_index`.
+
+    `told_id` gives an id of theirs as it may be written.
+    """
     if not settings.against:
         yield None
         return
-    with EarlierCorpora([open_index(place, settings.near) for place in settings.against], scratch) as earlier:
+    indexes = [open_index(place, settings.near) for place in settings.against]
+    with EarlierCorpora(indexes, scratch, told_id) as earlier:
         yield earlier
 
 

@@ -3,15 +3,17 @@
 Order, and why: *repair* first, so that all others see mended text; the *edits* of the rule sets (lines and boilerplate
 that go); the *language* and all *signals* of what is left, measured once; *anonymise* last and before duplicates, so
 that no personal data reaches a file, the dropped documents' included, and documents are compared as they will be
-written. Nothing here decides: every document goes the whole way, and the judge reads the measurements, with all
-reasons against a document and not only the first. That is what lets other thresholds be tried without a second pass.
+written; the other fields of their rows and their ids go through it too (pii/fields.py). Nothing here decides: every
+document goes the whole way, and the judge reads the measurements, with all reasons against a document and not only the
+first. That is what lets other thresholds be tried without a second pass.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +26,7 @@ from llmforge.cleaning.dedup.settings import DedupSettings
 from llmforge.cleaning.dedup.substring import without
 from llmforge.cleaning.language import Language, LanguageSettings, judge_language
 from llmforge.cleaning.pii.anonymize import Anonymize, AnonymizeSettings
+from llmforge.cleaning.pii.fields import Fields
 from llmforge.cleaning.pii.match import Sealed
 from llmforge.cleaning.repair import Repair, RepairSettings
 from llmforge.cleaning.rules.rule_sets import Rules, RuleSet
@@ -85,6 +88,12 @@ class Examined:
     facts: dict[str, Any] = field(default_factory=dict)
     hits: list[list[Any]] = field(default_factory=list)
 
+    def add_replaced(self, counts: Mapping[str, int], sealed: Iterable[Sealed]) -> None:
+        """Personal data was replaced, and its originals sealed."""
+        if counts:
+            self.replaced = dict(sorted((Counter(self.replaced) + Counter(counts)).items()))
+            self.sealed = tuple(dict.fromkeys([*self.sealed, *sealed]))
+
 
 class Chain:
     """The steps of a config, built once in each process."""
@@ -94,6 +103,9 @@ class Chain:
         self._language = Language() if settings.language is not None else None
         self._rules = Rules(settings.rules) if settings.rules else None
         self._anonymize = Anonymize(settings.anonymize, settings.key) if settings.anonymize is not None else None
+        self.fields: Fields | None = None  # what hides personal data beside the text
+        if self._anonymize is not None and settings.anonymize is not None and settings.anonymize.metadata:
+            self.fields = Fields(self._anonymize)
         self._classify = Classify(settings.classify) if settings.classify is not None else None
         self._decontaminate: Decontaminate | None = None
         if settings.decontaminate is not None:
