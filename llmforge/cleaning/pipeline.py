@@ -34,6 +34,9 @@ from llmforge.cleaning.signals.measure import Signals
 from llmforge.cleaning.verdict import Drop, Rewrite
 from llmforge.runtime.code import code_digest
 
+# Where things lie that are read beside the input: `read_beside` says what they are, and the key has its own digest.
+_PLACES = {"key_file", "names_model", "model", "against"}
+
 
 @dataclass(frozen=True)
 class ChainSettings:
@@ -48,23 +51,23 @@ class ChainSettings:
     classify: ClassifySettings | None = None  # with a model
     decontaminate: DecontaminateSettings | None = None
     items: ItemIndex | None = None  # of `decontaminate`, read once and handed to every worker
-    read_beside: str = ""  # a digest of the classifier and the evaluation items
+    read_beside: str = ""  # a digest of the classifier, the evaluation items and the recogniser of names
 
     def measured(self) -> str:
         """A digest of all that the measurements depend on: the thresholds of the judge are not in it."""
-        near, substring = self.dedup.near, self.dedup.substring
+        near, substring, items = self.dedup.near, self.dedup.substring, self.decontaminate
         settings = {
             "code": code_digest("cleaning", "corpus"),
             "repair": self.repair.model_dump(mode="json") if self.repair else None,
             "language": self.language is not None,
             "edits": [rule.model_dump(mode="json") for rule in self.rules if hasattr(rule, "edit")],
             "signals": sorted(Rules(self.rules).signals),
-            "anonymize": self.anonymize.model_dump(mode="json", exclude={"key_file"}) if self.anonymize else None,
+            "anonymize": self.anonymize.model_dump(mode="json", exclude=_PLACES) if self.anonymize else None,
             "key": hashlib.sha256(b"parts" + self.key).hexdigest() if self.key else None,
             "near": [near.ngram, near.bands, near.rows] if near else None,
             "substring": substring.min_words if substring else None,
-            "classify": self.classify.model_dump(mode="json", exclude={"model"}) if self.classify else None,
-            "decontaminate": self.decontaminate.model_dump(mode="json") if self.decontaminate else None,
+            "classify": self.classify.model_dump(mode="json", exclude=_PLACES) if self.classify else None,
+            "decontaminate": items.model_dump(mode="json", exclude=_PLACES) if items else None,
             "read_beside": self.read_beside,
         }
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

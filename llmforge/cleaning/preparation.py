@@ -12,6 +12,7 @@ from llmforge.cleaning.classify.examples import check_places, fingerprints
 from llmforge.cleaning.classify.settings import ClassifySettings
 from llmforge.cleaning.decontaminate.items import build_index
 from llmforge.cleaning.pii.key_file import key_path, load_key
+from llmforge.cleaning.pii.names import model_folder
 from llmforge.cleaning.pipeline import ChainSettings
 from llmforge.cleaning.settings import CleanConfig
 from llmforge.cleaning.workers import available_cpus
@@ -91,8 +92,9 @@ def chain_settings(
             say(f"made the secret key of the pseudonyms: {path} (keep it, and keep it to yourself)")
     elif path is not None:
         key = secrets.token_bytes(32)
-    beside = _read_beside(classify)
-    beside |= {path: source_fingerprint(_rows(path)) for path in _evaluation_files(config)}
+    # Not where they lie; but in their order, in which a document's hits name items.
+    items = [source_fingerprint(_rows(path), with_path=False) for path in _evaluation_files(config)]
+    beside = [*_read_beside(classify).values(), *items, *_recogniser(config)]
     return ChainSettings(
         repair=config.repair,
         language=config.language,
@@ -103,8 +105,30 @@ def chain_settings(
         classify=classify,
         decontaminate=config.decontaminate,
         items=build_index(config.decontaminate) if config.decontaminate is not None else None,
-        read_beside=hashlib.sha256(repr(sorted(beside.values())).encode()).hexdigest(),
+        read_beside=hashlib.sha256(repr(beside).encode()).hexdigest(),
     )
+
+
+def _recogniser(config: CleanConfig) -> list[str]:
+    """What tells one recogniser of names from another: its name, or that of its folder and the files in it."""
+    model = config.anonymize.names_model if config.anonymize is not None else None
+    folder = model_folder(model) if model is not None else None
+    if model is None or folder is None:
+        return [model or ""]
+    files = [(path.relative_to(folder), path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [folder.name, *(f"{name} {facts.st_size} {facts.st_mtime_ns}" for name, facts in files)]
+
+
+def require_key(config: CleanConfig) -> None:
+    """For runs that share their parts: a key that one of them made for itself would part it from the others.
+
+    Raises:
+        UsageError: there is no key of the pseudonyms.
+    """
+    path = pseudonym_key_path(config)
+    if path is not None and not path.exists():
+        hint = "clean a few documents with it once, which makes it, and name it as anonymize.key_file where all see it"
+        raise UsageError("machines that share the work need one key of the pseudonyms, and it is not here", path, hint)
 
 
 def pseudonym_key_path(config: CleanConfig) -> Path | None:

@@ -72,12 +72,14 @@ def check_source(source: SourceConfig) -> SourceSize:
     return SourceSize(len(sizes), sum(sizes))
 
 
-def source_fingerprint(source: SourceConfig) -> str:
+def source_fingerprint(source: SourceConfig, with_path: bool = True) -> str:
     """SHA-256 of what would be read, without reading it: the settings and each file's name, size and time of change.
 
-    A dataset on the hub counts by its name alone; the built-in corpus by the versions that it is made from.
+    A dataset on the hub counts by its name alone; the built-in corpus by the versions that it is made from. Without the
+    path the same files, seen from anywhere, have one fingerprint.
     """
-    state = hashlib.sha256(source.model_dump_json().encode())
+    settings = source.model_dump_json(exclude=None if with_path else {"path"})
+    state = hashlib.sha256(settings.encode())
     state.update(source.html.chosen.encode())  # auto may stand for another library tomorrow
     if source.path is not None and is_built_in(source.path):
         from llmforge.corpus.python_docs.built_in import fingerprint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import stat
@@ -29,6 +30,11 @@ def key_path(setting: str | None, output_dir: Path) -> Path:
     if path.absolute().is_relative_to((output_dir / "corpus").absolute()):
         raise UsageError("the key would be handed on with the corpus", path, "set anonymize.key_file outside of it")
     return path
+
+
+def name_of_key(key: bytes) -> str:
+    """Eight letters that tell keys apart and nothing of them."""
+    return hashlib.sha256(b"name" + key).hexdigest()[:8]
 
 
 def load_key(path: Path) -> tuple[bytes, bool]:
