@@ -31,11 +31,11 @@ from llmforge.cleaning.pii.match import Sealed
 from llmforge.cleaning.repair import Repair, RepairSettings
 from llmforge.cleaning.rules.rule_sets import Rules, RuleSet
 from llmforge.cleaning.signals.measure import Signals
-from llmforge.cleaning.verdict import Drop, Rewrite
+from llmforge.cleaning.verdict import KEEP, Drop, Rewrite
 from llmforge.runtime.code import code_digest
 
 # Where things lie that are read beside the input: `read_beside` says what they are, and the key has its own digest.
-_PLACES = {"key_file", "names_model", "model", "against"}
+_WHERE = {"key_file", "names_model", "model", "against"}
 
 
 @dataclass(frozen=True)
@@ -55,19 +55,19 @@ class ChainSettings:
 
     def measured(self) -> str:
         """A digest of all that the measurements depend on: the thresholds of the judge are not in it."""
-        near, substring, items = self.dedup.near, self.dedup.substring, self.decontaminate
+        near, substring = self.dedup.near, self.dedup.substring
         settings = {
             "code": code_digest("cleaning", "corpus"),
             "repair": self.repair.model_dump(mode="json") if self.repair else None,
             "language": self.language is not None,
             "edits": [rule.model_dump(mode="json") for rule in self.rules if hasattr(rule, "edit")],
             "signals": sorted(Rules(self.rules).signals),
-            "anonymize": self.anonymize.model_dump(mode="json", exclude=_PLACES) if self.anonymize else None,
+            "anonymize": self.anonymize.model_dump(mode="json", exclude=_WHERE) if self.anonymize else None,
             "key": hashlib.sha256(b"parts" + self.key).hexdigest() if self.key else None,
             "near": [near.ngram, near.bands, near.rows] if near else None,
             "substring": substring.min_words if substring else None,
-            "classify": self.classify.model_dump(mode="json", exclude=_PLACES) if self.classify else None,
-            "decontaminate": items.model_dump(mode="json", exclude=_PLACES) if items else None,
+            "classify": self.classify.model_dump(mode="json", exclude=_WHERE) if self.classify else None,
+            "decontaminate": self.decontaminate.model_dump(mode="json", exclude=_WHERE) if self.decontaminate else None,
             "read_beside": self.read_beside,
         }
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
@@ -95,7 +95,11 @@ class Examined:
         """Personal data was replaced, and its originals sealed."""
         if counts:
             self.replaced = dict(sorted((Counter(self.replaced) + Counter(counts)).items()))
-            self.sealed = tuple(dict.fromkeys([*self.sealed, *sealed]))
+            self.add_sealed(sealed)
+
+    def add_sealed(self, sealed: Iterable[Sealed]) -> None:
+        """Originals were sealed; each is kept once."""
+        self.sealed = tuple(dict.fromkeys([*self.sealed, *sealed]))
 
 
 class Chain:
@@ -153,8 +157,9 @@ class Chain:
         hits = decontaminate(found.text)
         if not hits:
             return
-        hide = self._anonymize.hide if self._anonymize is not None else str
-        found.hits = [[list(hit.items), hit.begin, hit.end, round(hit.share, 4), hide(hit.text)] for hit in hits]
+        for hit in hits:
+            text = self._told(hit.text, found)
+            found.hits.append([list(hit.items), hit.begin, hit.end, round(hit.share, 4), text])
         if self._cut_items:
             self._rewrite(found, "decontaminate", without(found.text, spans_to_cut(hits)))
             return
@@ -162,6 +167,14 @@ class Chain:
         others = f" and {len(hits) - 1} more" if len(hits) > 1 else ""
         because = f"it holds {first.share:.0%} of the evaluation item {first.items[0]}{others}"
         found.reasons.append(Drop("decontaminate", "", because))
+
+    def _told(self, text: str, found: Examined) -> str:
+        """What is told of a text, without personal data; the originals are sealed, for it may be cut out."""
+        verdict = self._anonymize.hidden(text) if self._anonymize is not None else KEEP
+        if not isinstance(verdict, Rewrite):
+            return text
+        found.add_sealed(verdict.sealed)
+        return verdict.text
 
     def _measure(self, found: Examined, rules: Rules) -> None:
         before = found.text
@@ -178,7 +191,8 @@ class Chain:
             found.text = anonymize.hide(found.text)
         elif isinstance(verdict, Rewrite):
             self._rewrite(found, "anonymize", verdict.text)
-            found.replaced, found.sealed = dict(verdict.counts), verdict.sealed
+            found.replaced = dict(verdict.counts)
+            found.add_sealed(verdict.sealed)
 
     def _rewrite(self, found: Examined, step: str, text: str) -> None:
         if text != found.text:

@@ -11,6 +11,7 @@ from llmforge.cleaning.classify.classifier import KIND
 from llmforge.cleaning.classify.examples import check_places, fingerprints
 from llmforge.cleaning.classify.settings import ClassifySettings
 from llmforge.cleaning.decontaminate.items import build_index
+from llmforge.cleaning.pieces import PARTS
 from llmforge.cleaning.pii.key_file import key_path, load_key
 from llmforge.cleaning.pii.names import model_folder
 from llmforge.cleaning.pipeline import ChainSettings
@@ -135,7 +136,7 @@ def pseudonym_key_path(config: CleanConfig) -> Path | None:
     """Where the secret of the pseudonyms is kept; None when none is needed."""
     if config.anonymize is None or config.anonymize.action != "pseudonymize":
         return None
-    return key_path(config.anonymize.key_file, Path(config.output_dir))
+    return key_path(config.anonymize.key_file, Path(config.output_dir), ("corpus", PARTS, KIND, "scale"))
 
 
 def num_workers(config: CleanConfig, size: int | None) -> int:

@@ -13,7 +13,7 @@ from llmforge.cleaning.parts import read_part
 from llmforge.cleaning.pieces import PARTS
 from llmforge.cleaning.signal_store import SignalStore
 from llmforge.corpus.folder import read_corpus
-from llmforge.errors import DataError
+from llmforge.errors import DataError, UsageError
 from llmforge.runtime.console import Console
 from llmforge.stages.clean import run
 from llmforge.stages.clean_views import answer
@@ -103,6 +103,27 @@ def test_fields_and_ids_stay_where_that_is_asked_for(rows: Path) -> None:
     assert not before & set((rows.parent / "out" / PARTS).iterdir())  # what was measured holds for one setting only
     kept = {one.id: one for split in ("train", "valid") for one in read_corpus(rows.parent / "out" / "corpus", split)}
     assert kept[MAIL].metadata["author"] == MAIL and MAIL not in kept["id3"].text
+
+
+def test_what_was_cut_with_an_item_comes_back_by_the_key(tmp_path: Path) -> None:
+    item = f"{EVALUATION} Write to {MAIL} about the forty eight clips of Natalia and the rest of them."
+    texts = [*(prose(number) for number in range(9)), f"{prose(10)}{item}\n{prose(11)}"]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    (tmp_path / "items.jsonl").write_text(json.dumps({"question": item}) + "\n")
+    against = f"decontaminate={{against: [{tmp_path / 'items.jsonl'}], action: cut}}"
+    key = f"anonymize.key_file={tmp_path / 'secret'}"
+    config = config_of(tmp_path / "texts.jsonl", tmp_path / "out", against, key, "rules=[]")
+    run(config, QUIET)
+    told = (tmp_path / "out" / "corpus" / "contamination.json").read_text()
+    assert MAIL not in told and MAIL in str(answer(config, QUIET, reveal=told)["text"])
+
+
+def test_the_key_is_not_kept_among_what_a_run_removes(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(prose(1))
+    for folder in (PARTS, "corpus", "classifier", "scale", f"x/../{PARTS}"):
+        key = f"anonymize.key_file={tmp_path / 'out' / folder / 'secret'}"
+        with pytest.raises(UsageError, match="made anew"):
+            answer(config_of(tmp_path / "a.txt", tmp_path / "out", key), QUIET)
 
 
 def test_ids_of_an_earlier_corpus_made_without_are_hidden(rows: Path) -> None:
