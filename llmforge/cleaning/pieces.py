@@ -83,8 +83,9 @@ def plan_stretches(
 ) -> Iterator[Stretch]:
     """The input in order; parts lie in `folder` under names that depend on the input and on `measured`, a digest."""
     for source in sources:
-        # Not the path: the same files in another place, or seen from another folder, are the same input.
-        settings = f"{measured}\0{source.model_dump_json(exclude={'path'})}"
+        # Not the path: the same files in another place, or seen from another folder, are the same input. But the label,
+        # which stands in the parts and tells sources apart whose files have equal names, sizes and times.
+        settings = f"{measured}\0{source.label}\0{source.model_dump_json(exclude={'path'})}"
         for slot in plan_slots(source, say, forgiving=True):
             name = hashlib.sha256(f"{settings}\0{slot.key}".encode()).hexdigest()[:32]
             yield Stretch(source, slot, folder / f"{name}{DONE}")

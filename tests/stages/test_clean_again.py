@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from llmforge.cleaning.pieces import PARTS
+from llmforge.corpus.folder import read_corpus
 from llmforge.errors import DataError, UsageError
 from llmforge.runtime.console import Console
 from llmforge.stages.clean import run
@@ -113,6 +114,33 @@ def test_a_changed_file_measures_only_what_changed(tmp_path: Path) -> None:
     same = before.keys() & parts(tmp_path / "out").keys()
     assert same and len(same) < len(parts(tmp_path / "out"))
     assert all(before[name] == parts(tmp_path / "out")[name] for name in same)
+
+
+def twins(folder: Path, **texts: str) -> None:
+    """A folder for each text, all with a file of the same name, size and time of change."""
+    for name, text in texts.items():
+        (folder / name).mkdir()
+        (folder / name / "a.txt").write_text(text)
+        os.utime(folder / name / "a.txt", ns=(1, 1))
+
+
+def test_two_sources_with_equal_file_facts_are_two_inputs(tmp_path: Path) -> None:
+    texts = {"one": prose(1), "two": prose(1).replace("the", "The", 1)[::-1]}
+    twins(tmp_path, **texts)
+    sources = ", ".join(f"{{path: {tmp_path / name}}}" for name in texts)
+    made = run(config_of(tmp_path, tmp_path / "out", f"sources=[{sources}]", "rules=[]", "repair=null"), QUIET)
+    assert made["kept"]["documents"] == 2  # type: ignore[index]
+    corpus = tmp_path / "out" / "corpus"
+    kept = [document for split in ("train", "valid") for document in read_corpus(corpus, split)]
+    assert {document.source: document.text for document in kept} == texts
+
+
+def test_a_renamed_folder_gives_its_new_name(tmp_path: Path) -> None:
+    twins(tmp_path, one=prose(1))
+    for name in ("one", "other"):
+        (tmp_path / "one").rename(tmp_path / name)
+        run(config_of(tmp_path, tmp_path / "out", f"sources=[{{path: {tmp_path / name}}}]"), QUIET)
+        assert {document.source for document in read_corpus(tmp_path / "out" / "corpus", "train")} == {name}
 
 
 def test_a_broken_part_is_made_again(tmp_path: Path) -> None:
