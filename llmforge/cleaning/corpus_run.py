@@ -27,7 +27,7 @@ from llmforge.cleaning.survivors import Survivor, Survivors
 from llmforge.cleaning.verdict import Drop
 from llmforge.corpus.document import BadRow, Document
 from llmforge.corpus.folder import CorpusFormat, CorpusWriter, StoredDocument
-from llmforge.corpus.row_documents import Arrivals
+from llmforge.corpus.row_documents import Arrivals, UniqueIds
 from llmforge.corpus.source_config import SourceConfig
 from llmforge.corpus.sources import OnBad
 
@@ -72,6 +72,7 @@ class CorpusRun:
     on_bad: OnBad
     on_progress: Callable[[], None]  # called often; may raise to stop
     sealed: set[Sealed] = field(default_factory=set)  # the originals of the stand-ins
+    ids: UniqueIds = field(default_factory=UniqueIds)  # of all sources: what stands in one corpus has its own id
     hits: list[tuple[str, list[list[Any]]]] = field(default_factory=list)  # evaluation items by document
 
     def read(self, pieces: Iterable[Arrived], say: Callable[[str], None]) -> None:
@@ -79,7 +80,7 @@ class CorpusRun:
         judge = Judge(self.settings)
         arrivals: dict[str, Arrivals] = {}
         for source, part, entries in pieces:
-            known = arrivals.setdefault(source.label, Arrivals(source))
+            known = arrivals.setdefault(source.label, Arrivals(source, self.ids))
             for entry in entries:
                 if isinstance(entry, tuple):
                     self._refuse(*entry)
@@ -95,7 +96,7 @@ class CorpusRun:
         """A row that is no document: counted and kept by its place among the dropped."""
         self.on_bad(row)
         self.ledger.add_read(source, row.size)
-        stored = StoredDocument(row.where, b'""', source, {}, 0)
+        stored = StoredDocument(self.ids.claim(row.where), b'""', source, {}, 0)
         self._drop(stored, row.size, [Drop("unreadable", "", row.reason)], {})
 
     def _sort(self, entry: Measured, part: Path, judge: Judge) -> None:
@@ -155,6 +156,7 @@ class CorpusRun:
         stored = StoredDocument(document.id, text, document.source, document.metadata, size)
         if number == plan.cut:
             for split, part in plan.parts(stored.document()):
+                part.id = part.id if part.id == document.id else self.ids.claim(part.id)
                 self.writer.write(split, part)
         else:
             self.writer.write_stored(plan.split(number), stored)

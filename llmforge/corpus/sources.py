@@ -1,8 +1,8 @@
 """A source of the config to documents: files, folders and archives, Hugging Face datasets, and the built-in corpus, all
 alike.
 
-Ids are the row's own (`id_key`) or "<file below the path>#<row>". An own id that comes again gets "~2", "~3" ...: no
-text is lost for it, and the same input gives the same ids.
+Ids are the row's own (`id_key`) or "<file below the path>#<row>". An id that comes again, of this source or of one read
+before it, gets "~2", "~3" ...: no text is lost for it, and the same input gives the same ids.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llmforge.cleaning.settings import CleanConfig
-from llmforge.corpus.folder import read_corpus
+from llmforge.corpus.folder import SPLITS, read_corpus
 from llmforge.errors import DataError, UsageError
 from llmforge.runtime.console import Console
 from llmforge.stages.clean_views import answer
@@ -181,6 +181,23 @@ def test_a_file_without_its_row_is_told_the_id(finished: tuple[CleanConfig, dict
     with pytest.raises(DataError) as raised:
         answer(config, QUIET, why="b.txt")
     assert "such as inner/a.txt#1" in str(raised.value.hint)
+
+
+def test_documents_of_equal_file_names_have_each_their_own_story(tmp_path: Path) -> None:
+    for name, text in {"one": prose(1), "two": "too short", "three": prose(1)}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.jsonl").write_text(json.dumps({"text": text}) + "\nno row\n")
+    sources = ", ".join(f"{{path: {tmp_path / name}}}" for name in ("one", "two", "three"))
+    config = config_of(tmp_path, tmp_path / "out", f"sources=[{sources}]", "max_bad_fraction=1")
+    answer(config, QUIET)
+    first, short, copy = (answer(config, QUIET, why=f"a.jsonl#1{mark}") for mark in ("", "~2", "~3"))
+    assert [told["measured"]["source"] for told in (first, short, copy)] == ["one", "two", "three"]  # type: ignore[index]
+    assert first["fate"] == "kept" and first["text"] == prose(1)
+    assert short["metadata"]["reason"] == "gopher_quality"  # type: ignore[index]
+    assert copy["metadata"]["kept"] == "a.jsonl#1"  # type: ignore[index]
+    corpus = tmp_path / "out" / "corpus"
+    ids = [document.id for split in SPLITS for document in read_corpus(corpus, split)]
+    assert len(set(ids)) == len(ids) == 6
 
 
 def test_two_questions_at_once_are_refused(finished: tuple[CleanConfig, dict[str, Any]]) -> None:
