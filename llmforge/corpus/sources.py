@@ -27,10 +27,13 @@ OnNote = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class SourceSize:
-    """What a source holds before it is read: files and bytes on disk; None where that cannot be known."""
+    """What a source holds before it is read: files and bytes on disk (None where that cannot be known), and the folders
+    that the files of a path lie in.
+    """
 
     files: int | None
     bytes: int | None
+    folders: frozenset[Path] = frozenset()
 
 
 def read_source(source: SourceConfig, on_bad: OnBad | None = None, on_note: OnNote | None = None) -> Iterator[Document]:
@@ -60,7 +63,7 @@ def check_source(source: SourceConfig) -> SourceSize:
         return SourceSize(None, check(source.path))
     if source.path is not None:
         listing = find_files(source.path, source.format)
-        return SourceSize(len(listing.files), listing.size)
+        return SourceSize(len(listing.files), listing.size, listing.folders)
     folder = Path(source.place).expanduser()
     if not folder.is_dir():
         if source.place.startswith(("/", ".", "~")) or source.place.count("/") > 1:

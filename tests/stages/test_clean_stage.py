@@ -158,6 +158,26 @@ def test_output_inside_the_source_is_refused(tmp_path: Path) -> None:
         run(config_of(source, source / "out"), QUIET)
 
 
+@pytest.mark.parametrize("pattern", ["*", "o*", "**", "**/*", "../g/*", "?*/corpus"])
+def test_a_pattern_that_covers_the_output_is_refused_before_there_is_any(tmp_path: Path, pattern: str) -> None:
+    folder = folder_of_texts(tmp_path / "g")
+    with pytest.raises(UsageError, match="lie in each other"):
+        run(config_of(folder / pattern, folder / "out" / "corpus"), QUIET)
+    run(config_of(folder / "*.jsonl", folder / "out"), QUIET)
+
+
+def test_what_a_run_wrote_is_not_read_by_a_pattern_or_link(tmp_path: Path) -> None:
+    folder = folder_of_texts(tmp_path / "g")
+    run(config_of(folder / "**/*.jsonl", folder / "out"), QUIET)
+    (folder / "out" / "own.jsonl").write_text("{}")
+    with pytest.raises(UsageError, match="lie in each other"):
+        run(config_of(folder / "**/*.jsonl", folder / "out"), QUIET)
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "corpus").symlink_to(folder / "out" / "corpus")
+    with pytest.raises(UsageError, match="lie in each other"):
+        run(config_of(tmp_path / "links", folder / "out"), QUIET)
+
+
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=300))
 def test_a_verdict_is_a_function_of_the_text(text: str) -> None:
