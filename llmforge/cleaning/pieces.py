@@ -15,6 +15,7 @@ from pathlib import Path
 from llmforge.cleaning.parts import SUFFIX
 from llmforge.corpus.source_config import SourceConfig
 from llmforge.corpus.unit_kinds import Unit
+from llmforge.corpus.unit_reading import read_by
 from llmforge.corpus.units import Slot, plan_slots
 from llmforge.runtime.files import write_atomic
 
@@ -85,7 +86,7 @@ def plan_stretches(
     for source in sources:
         # Not the path: the same files in another place, or seen from another folder, are the same input. But the label,
         # which stands in the parts and tells sources apart whose files have equal names, sizes and times.
-        settings = f"{measured}\0{source.label}\0{source.model_dump_json(exclude={'path'})}"
+        settings = f"{measured}\0{source.label}\0{read_by(source)}\0{source.model_dump_json(exclude={'path'})}"
         for slot in plan_slots(source, say, forgiving=True):
             name = hashlib.sha256(f"{settings}\0{slot.key}".encode()).hexdigest()[:32]
             yield Stretch(source, slot, folder / f"{name}{DONE}")

@@ -29,6 +29,7 @@ from llmforge.cleaning.repair import Repair, RepairSettings
 from llmforge.cleaning.rules.rule_sets import Rules, RuleSet
 from llmforge.cleaning.signals.measure import Signals
 from llmforge.cleaning.verdict import Drop, Rewrite
+from llmforge.corpus.extras import version_of
 from llmforge.runtime.code import code_digest
 
 
@@ -52,6 +53,7 @@ class ChainSettings:
         near, substring = self.dedup.near, self.dedup.substring
         settings = {
             "code": code_digest("cleaning", "corpus"),
+            "libraries": [version_of(library) for library in self._libraries()],
             "repair": self.repair.model_dump(mode="json") if self.repair else None,
             "language": self.language is not None,
             "edits": [rule.model_dump(mode="json") for rule in self.rules if hasattr(rule, "edit")],
@@ -65,6 +67,14 @@ class ChainSettings:
             "read_beside": self.read_beside,
         }
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+    def _libraries(self) -> list[str]:
+        """Those whose next version may measure something else."""
+        return [
+            *(["ftfy"] if self.repair is not None else []),
+            *(["py3langid"] if self.language is not None else []),
+            *(["phonenumbers", "python-stdnum"] if self.anonymize is not None else []),
+        ]
 
 
 @dataclass(slots=True)
