@@ -15,7 +15,7 @@ from typing import Any
 from llmforge.cleaning.columns import as_numpy, numbers, string_lists, strings
 from llmforge.cleaning.parts import Measured
 from llmforge.cleaning.verdict import Drop
-from llmforge.errors import DamagedError, DataError
+from llmforge.errors import DamagedError, DataError, UsageError
 from llmforge.runtime.files import disk_errors
 
 NAME = "signals.parquet"
@@ -117,7 +117,7 @@ class SignalStore:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        path = corpus / NAME
+        self._path = path = corpus / NAME
         if not path.is_file():
             raise DataError(f"there is no {NAME}", corpus, "run llmforge clean with this config first")
         try:
@@ -130,7 +130,14 @@ class SignalStore:
         return int(self._file.metadata.num_rows)
 
     def column(self, name: str) -> Any:
-        """One column of numbers as a NumPy array in the order read; a missing number is NaN."""
+        """One column of numbers as a NumPy array in the order read; a missing number is NaN.
+
+        Raises:
+            UsageError: the run did not measure this.
+        """
+        if name not in self._file.schema_arrow.names:
+            hint = "run llmforge clean with the rule set that looks at it first"
+            raise UsageError(f"the corpus was not measured for the signal {name}", self._path, hint)
         return as_numpy(self._file.read(columns=[name]).column(0), "int64" if name == "bytes" else "float64")
 
     def ids(self) -> Iterator[str]:

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from llmforge.cleaning.rules.code import Code
 from llmforge.cleaning.settings import CleanConfig
+from llmforge.cleaning.signal_store import SignalStore
+from llmforge.cleaning.sweep import Sweep
 from llmforge.corpus.folder import SPLITS, read_corpus
 from llmforge.errors import DataError, UsageError
 from llmforge.runtime.console import Console
@@ -79,6 +82,30 @@ def test_a_sweep_says_what_a_run_with_that_threshold_does(
 def test_a_wrong_sweep_is_refused(finished: tuple[CleanConfig, dict[str, Any]], wrong: str) -> None:
     with pytest.raises(UsageError):
         answer(finished[0], QUIET, sweep=[wrong])
+
+
+def test_a_changed_config_is_told_with_the_thresholds_that_the_corpus_was_made_with(
+    finished: tuple[CleanConfig, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, _ = finished
+    wanted = ["gopher_quality.min_words=20,50"]
+    expected = answer(config, Console(json=True), sweep=wanted), answer(config, Console(json=True), why="row-13")
+    assert "other rules" not in capsys.readouterr().err
+    rules = "rules=[{name: gopher_quality, min_words: 20}, {name: c4}]"
+    other = config_of(Path("x"), Path(config.output_dir), rules)
+    told = answer(other, Console(json=True), sweep=wanted), answer(other, Console(json=True), why="row-13")
+    assert told == expected
+    assert capsys.readouterr().err.count("this config has other rules") == 2
+    with pytest.raises(UsageError, match="no rule set that the corpus was made with"):
+        answer(other, QUIET, sweep=["c4.min_sentences=3"])
+
+
+def test_a_signal_that_was_not_measured_is_named(finished: tuple[CleanConfig, dict[str, Any]]) -> None:
+    store = SignalStore(Path(finished[0].output_dir) / "corpus")
+    sweep = Sweep(store, [Code()])
+    lacking = next(threshold for threshold in sweep.thresholds.values() if threshold.signal not in store.signals)
+    with pytest.raises(UsageError, match=f"not measured for the signal {lacking.signal}"):
+        sweep.at(lacking.name, [1.0])
 
 
 def test_every_document_has_its_story(finished: tuple[CleanConfig, dict[str, Any]]) -> None:
