@@ -70,6 +70,27 @@ def test_repeated_passages_are_cut_and_told(tmp_path: Path) -> None:
     assert set(documents(tmp_path / "later")) == {"new"}
 
 
+def test_a_copy_names_what_stays_in_the_end(tmp_path: Path) -> None:
+    passage = prose(500, 6)
+    texts = {f"d{number}": prose(number, 12) for number in range(6)}
+    texts["d3"] = f"{texts['d3']}\n{passage}"
+    texts["made"] = passage
+    texts["same"] = passage.replace("\n", " \n")
+    texts["near"] = passage.replace("the", "THE") + "one."
+    texts["near again"] = texts["near"].replace(" ", "  ")
+    clean(write(tmp_path / "texts.jsonl", texts), tmp_path / "out", "dedup={keep: first, substring: {}}", "rules=[]")
+    dropped = documents(tmp_path / "out", "dropped")
+    assert {key: one.metadata["kept"] for key, one in dropped.items()} == dict.fromkeys(
+        ("made", "same", "near", "near again"), "d3"
+    )
+    told = {key: (one.metadata["reason"], one.metadata["detail"]) for key, one in dropped.items()}
+    after = ", and 100.0% of that one's words stand in d3"
+    assert told["same"] == ("exact_duplicate", f"it is the same text as made{after}")
+    assert told["near again"] == told["near"] and told["near"][0] == "near_duplicate"
+    assert told["near"][1].endswith(f"of its runs of words and those of made are shared{after}")
+    assert float(dropped["near"].metadata["similarity"]) < 1
+
+
 @pytest.mark.parametrize("action", ["drop_document", "cut"])
 def test_evaluation_items_are_kept_out_and_written_down(tmp_path: Path, action: str) -> None:
     question = "Natalia sold forty eight clips in April and half as many in May, how many did she sell altogether?"
