@@ -106,7 +106,8 @@ class CorpusRun:
         self.sealed.update(entry.sealed)
         if entry.hits:
             self.hits.append((document.id, entry.hits))
-        document.metadata.update(entry.facts)
+        if entry.facts:
+            document.metadata = beside(document.metadata, entry.facts)
         if entry.language is not None:
             document.metadata.setdefault("language", entry.language[0])
         drops = [*judge.reasons(entry.is_blank, entry.language, entry.signals), *entry.reasons]
@@ -117,7 +118,7 @@ class CorpusRun:
             self._drop(stored, size, drops, {})
             return
         if entry.replaced:
-            document.metadata["anonymized"] = entry.replaced
+            document.metadata = beside(document.metadata, {"anonymized": entry.replaced})
         self.survivors.add(entry, part, is_held_out(document.id, self.split), self._score(document))
 
     def _score(self, document: Document) -> float:
@@ -150,10 +151,11 @@ class CorpusRun:
             index_corpus(self.places.corpus, documents, np.flatnonzero(stays), cut, self.settings.dedup)
 
     def _keep(self, number: int, document: Survivor, plan: SplitPlan, repeated: Repeated | None) -> None:
-        text, size = self.survivors.packed_text(document), document.size
         if repeated is not None:
-            text, size = self._cut(number, document, repeated), self.survivors.sizes[number]
-        stored = StoredDocument(document.id, text, document.source, document.metadata, size)
+            stored = self._cut(number, document, repeated)
+        else:
+            text = self.survivors.packed_text(document)
+            stored = StoredDocument(document.id, text, document.source, document.metadata, document.size)
         if number == plan.cut:
             for split, part in plan.parts(stored.document()):
                 part.id = part.id if part.id == document.id else self.ids.claim(part.id)
@@ -173,18 +175,20 @@ class CorpusRun:
         found = by_item((document, [Hit(tuple(hit[0]), *hit[1:]) for hit in hits]) for document, hits in self.hits)
         return {"items": dict(sorted(found.items())), "documents": len(self.hits)}
 
-    def _cut(self, number: int, document: Survivor, repeated: Repeated) -> bytes:
-        """Takes the repeated passages out, writes down which, and gives what is left as JSON."""
+    def _cut(self, number: int, document: Survivor, repeated: Repeated) -> StoredDocument:
+        """Takes the repeated passages out and writes down which."""
         import orjson
 
         text = self._left(number, repeated)
         removed = sum(end - begin for begin, end in repeated.cut)
         self.ledger.add_changes({REPEATED: removed}, {})
-        document.metadata[REPEATED] = [
+        passages = [
             {"begin": one.begin, "end": one.end, "document": self.survivors.id(one.earlier)}
             for one in repeated.passages
         ]
-        return orjson.dumps(text)
+        metadata = beside(document.metadata, {REPEATED: passages})
+        size = self.survivors.sizes[number]
+        return StoredDocument(document.id, orjson.dumps(text), document.source, metadata, size)
 
     def _left(self, number: int, repeated: Repeated) -> str:
         """A document's text without its repeated passages."""
@@ -200,6 +204,16 @@ class CorpusRun:
         told: dict[str, object] = {"reason": first.rule, "detail": detail, **facts}
         if len(drops) > 1:
             told["further_reasons"] = [f"{drop.name}: {drop.because}" for drop in drops[1:]]
-        own = {f"{key}_" if key in told else key: value for key, value in document.metadata.items()}
-        self.writer.write_stored("dropped", replace(document, metadata={**own, **told}))
+        self.writer.write_stored("dropped", replace(document, metadata=beside(document.metadata, told)))
         self.ledger.add_dropped(drops, document.id, lambda: document.document().text, size)
+
+
+def beside(own: Mapping[str, object], told: Mapping[str, object]) -> dict[str, object]:
+    """A row's own fields with what is told of it; own ones of the same name get "_" behind theirs."""
+    fields: dict[str, object] = {}
+    for key, value in own.items():
+        name = key
+        while name in told or (name != key and name in own):
+            name += "_"
+        fields[name] = value
+    return {**fields, **told}

@@ -52,7 +52,7 @@ class RowDocuments:
                 if key in fields:
                     fields[f"{key}_"] = fields.pop(key)
             metadata.update(fields)
-        if self._license is not None and "license" not in metadata:
+        if self._license is not None and metadata.get("license") in (None, ""):
             metadata["license"] = self._license
         own = row.get(self._id_key) if self._id_key is not None else None
         if own is None or own == "" or isinstance(own, dict | list):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from llmforge.cleaning.corpus_run import beside
 from llmforge.corpus.folder import read_corpus
 from llmforge.errors import DataError, UsageError
 from llmforge.runtime.console import Console
@@ -68,6 +69,28 @@ def test_repeated_passages_are_cut_and_told(tmp_path: Path) -> None:
     later = clean(again, tmp_path / "later", f"dedup.against=[{tmp_path / 'out'}]", "rules=[]")
     assert later["dropped"] == {"exact_duplicate": later["dropped"]["exact_duplicate"]}
     assert set(documents(tmp_path / "later")) == {"new"}
+
+
+def test_a_row_keeps_its_own_fields_beside_what_is_told_of_it(tmp_path: Path) -> None:
+    mail = "Write to jane.doe@acme-widgets.com about it.\n"
+    own = {"anonymized": "by hand", "repeated_passages": 3, "license": None}
+    passage = prose(500, 6)
+    texts = {"a": prose(1) + passage, "b": prose(2) + passage + mail, "short": "no"}
+    source = write(tmp_path / "texts.jsonl", texts, reason="mine", reason_="too", **own)
+    key = f"anonymize.key_file={tmp_path / 'key'}"
+    clean(source, tmp_path / "out", key, "dedup.substring={}", "sources.0.license=CC0")
+    facts = documents(tmp_path / "out")["b"].metadata
+    assert facts["anonymized"] == {"email": 1} and facts["anonymized_"] == "by hand"
+    assert facts["repeated_passages"][0]["document"] == "a" and facts["repeated_passages_"] == 3
+    assert facts["license"] == "CC0" and facts["reason"] == "mine"
+    gone = documents(tmp_path / "out", "dropped")["short"].metadata
+    assert gone["reason"] == "gopher_quality" and (gone["reason__"], gone["reason_"]) == ("mine", "too")
+    assert beside({"label": 1, "n": 2}, {"label": "x", "label_score": 1.0}) == {
+        "label_": 1,
+        "n": 2,
+        "label": "x",
+        "label_score": 1.0,
+    }
 
 
 def test_a_copy_names_what_stays_in_the_end(tmp_path: Path) -> None:
