@@ -25,7 +25,7 @@ from llmforge.cleaning.signal_store import SignalWriter
 from llmforge.cleaning.splits import SplitPlan, SplitSettings, choose_splits, is_held_out
 from llmforge.cleaning.survivors import Survivor, Survivors
 from llmforge.cleaning.verdict import Drop
-from llmforge.corpus.document import BadRow, Document
+from llmforge.corpus.document import BadRow
 from llmforge.corpus.folder import CorpusFormat, CorpusWriter, StoredDocument
 from llmforge.corpus.row_documents import Arrivals, UniqueIds
 from llmforge.corpus.source_config import SourceConfig
@@ -106,27 +106,31 @@ class CorpusRun:
         self.sealed.update(entry.sealed)
         if entry.hits:
             self.hits.append((document.id, entry.hits))
-        if entry.facts:
-            document.metadata = beside(document.metadata, entry.facts)
+        if judge.classify is not None and entry.labels:
+            document.metadata = beside(document.metadata, judge.classify.facts(entry.labels))
         if entry.language is not None:
             document.metadata.setdefault("language", entry.language[0])
-        drops = [*judge.reasons(entry.is_blank, entry.language, entry.signals), *entry.reasons]
+        drops = judge.reasons(entry.is_blank, entry.language, entry.signals)
+        if entry.labels and not entry.is_blank:
+            text = partial(self.survivors.texts.text, part, entry.place)
+            drops += judge.label_reasons(entry.labels, entry.telling, text)
+        drops += entry.reasons
         self.signals.add(entry, drops)
         if drops:
-            text = self.survivors.texts.packed(part, entry.place)
-            stored = StoredDocument(document.id, text, document.source, document.metadata, entry.size)
+            packed = self.survivors.texts.packed(part, entry.place)
+            stored = StoredDocument(document.id, packed, document.source, document.metadata, entry.size)
             self._drop(stored, size, drops, {})
             return
         if entry.replaced:
             document.metadata = beside(document.metadata, {"anonymized": entry.replaced})
-        self.survivors.add(entry, part, is_held_out(document.id, self.split), self._score(document))
+        self.survivors.add(entry, part, is_held_out(document.id, self.split), self._score(entry, judge))
 
-    def _score(self, document: Document) -> float:
-        dedup, classify = self.settings.dedup, self.settings.classify
+    def _score(self, entry: Measured, judge: Judge) -> float:
+        dedup = self.settings.dedup
         if dedup.keep != "score":
             return 0.0
-        own = document.metadata.get(f"{classify.label}_score") if classify is not None else None
-        return score_of(document.metadata, own if isinstance(own, float) else None, dedup)
+        wanted = judge.classify.wanted(entry.labels) if judge.classify is not None and entry.labels else None
+        return score_of(entry.document.metadata, wanted, dedup)
 
     def finish(self) -> None:
         """The second pass: duplicates dropped, the others written."""

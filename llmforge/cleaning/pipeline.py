@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,7 +62,7 @@ class ChainSettings:
             "key": hashlib.sha256(b"parts" + self.key).hexdigest() if self.key else None,
             "near": [near.ngram, near.bands, near.rows] if near else None,
             "substring": substring.min_words if substring else None,
-            "classify": self.classify.model_dump(mode="json", exclude={"model"}) if self.classify else None,
+            "classify": self.classify is not None,
             "decontaminate": self.decontaminate.model_dump(mode="json") if self.decontaminate else None,
             "read_beside": self.read_beside,
         }
@@ -82,7 +82,8 @@ class Examined:
     """A document after the chain: its text as it would be written, and what was measured on the way.
 
     `removed` has an entry for each step that changed the text, with the characters that it took away (negative: added).
-    `reasons` are those that do not follow from the measurements.
+    `reasons` are those that do not follow from the measurements. `labels` has the probability of each label, `telling`
+    what spoke for the one that is blamed.
     """
 
     text: str
@@ -92,7 +93,8 @@ class Examined:
     replaced: dict[str, int] = field(default_factory=dict)
     reasons: list[Drop] = field(default_factory=list)
     sealed: tuple[Sealed, ...] = ()
-    facts: dict[str, Any] = field(default_factory=dict)
+    labels: dict[str, float] = field(default_factory=dict)
+    telling: dict[str, list[str]] = field(default_factory=dict)
     hits: list[list[Any]] = field(default_factory=list)
 
 
@@ -120,16 +122,22 @@ class Chain:
         found = [self._seen(text) for text in texts]
         if self._classify is not None:
             told = [one for one in found if _has_text(one.text)]
-            for one, judgement in zip(told, self._classify.judge([one.text for one in told]), strict=True):
-                one.facts.update(self._classify.facts(judgement))
-                if isinstance(judgement.verdict, Drop):
-                    one.reasons.append(judgement.verdict)
+            for one, labels in zip(told, self._classify.measure([one.text for one in told]), strict=True):
+                one.labels = labels
         for one in found:
             if self._decontaminate is not None:
                 self._search(one, self._decontaminate)
             if self._anonymize is not None:
                 self._hide(one, self._anonymize)
+            if self._classify is not None and one.labels and _has_text(one.text):
+                self._explain(one, self._classify)
         return found
+
+    def _explain(self, found: Examined, classify: Classify) -> None:
+        """Of the text as it would be written: no personal data is told, and a later run can tell of it too."""
+        blamed = classify.blamed(found.labels)
+        if blamed is not None:
+            found.telling[blamed] = classify.telling(found.text, blamed)
 
     def _seen(self, text: str) -> Examined:
         found = Examined(text)
@@ -187,11 +195,14 @@ class Judge:
     def __init__(self, settings: ChainSettings) -> None:
         self._language = settings.language
         self._rules = Rules(settings.rules) if settings.rules else None
+        self.classify = Classify(settings.classify) if settings.classify is not None else None
+        if self.classify is not None:
+            self.classify.load()  # what it is asked to keep may be new, and measured before
 
     def reasons(
         self, is_empty: bool, language: Sequence[Any] | None, signals: Mapping[str, float] | None
     ) -> list[Drop]:
-        """All of them, in the order of the chain; an empty document has that one only."""
+        """Those of language and rules, in the order of the chain; an empty document has that one only."""
         if is_empty:
             return [Drop("empty", "", "it has no text")]
         found = []
@@ -201,6 +212,21 @@ class Judge:
         if self._rules is not None and signals is not None:
             found += self._rules.judge_all(Signals.from_row(signals))
         return found
+
+    def label_reasons(
+        self, labels: Mapping[str, float], telling: Mapping[str, Sequence[str]], text: Callable[[], str]
+    ) -> list[Drop]:
+        """That of the classifier, if there is one.
+
+        `telling` is what was found when the text was measured; `text` is asked when another label was blamed then.
+        """
+        if self.classify is None:
+            return []
+        blamed = self.classify.blamed(labels)
+        if blamed is None:
+            return []
+        told = telling[blamed] if blamed in telling else self.classify.telling(text(), blamed)
+        return [self.classify.drop(labels, blamed, told)]
 
 
 def signature_width(settings: ChainSettings) -> int:
