@@ -20,7 +20,7 @@ from llmforge.cleaning.duplicates import REPEATED, Copy, earlier_corpora, find_d
 from llmforge.cleaning.ledger import Ledger
 from llmforge.cleaning.parts import Entry, Measured
 from llmforge.cleaning.pii.match import Sealed
-from llmforge.cleaning.pipeline import ChainSettings, Judge, num_bytes, signature_width
+from llmforge.cleaning.pipeline import ChainSettings, Judge, num_bytes, signal_names, signature_width
 from llmforge.cleaning.signal_store import SignalWriter
 from llmforge.cleaning.splits import SplitPlan, SplitSettings, choose_splits, is_held_out
 from llmforge.cleaning.survivors import Survivor, Survivors
@@ -53,7 +53,7 @@ def open_run(
     with (
         Survivors(places.scratch, signature_width(settings), settings.dedup) as survivors,
         CorpusWriter(places.corpus, places.shard_bytes, places.format, places.level) as writer,
-        closing(SignalWriter(places.corpus)) as signals,
+        closing(SignalWriter(places.corpus, signal_names(settings))) as signals,
     ):
         yield CorpusRun(settings, split, places, writer, survivors, signals, Ledger(), on_bad, on_progress)
 

@@ -229,6 +229,11 @@ class Judge:
         return [self.classify.drop(labels, blamed, told)]
 
 
+def signal_names(settings: ChainSettings) -> list[str]:
+    """The signals that are measured of a text."""
+    return list(Rules(settings.rules).measure("a", "a").as_row()) if settings.rules else []
+
+
 def signature_width(settings: ChainSettings) -> int:
     """The numbers of one document's signature; 0 where near duplicates are not looked for."""
     return settings.dedup.near.width if settings.dedup.near is not None else 0

@@ -108,6 +108,17 @@ def test_a_signal_that_was_not_measured_is_named(finished: tuple[CleanConfig, di
         sweep.at(lacking.name, [1.0])
 
 
+def test_signals_are_kept_behind_many_documents_without_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmforge.cleaning.signal_store.GROUP_ROWS", 4)
+    source = tmp_path / "texts.jsonl"
+    texts = [*" " * 9, *map(prose, range(5))]
+    source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    config = config_of(source, tmp_path / "out")
+    answer(config, QUIET)
+    (row,) = answer(config, QUIET, sweep=["gopher_quality.min_words=100000"])["sweep"]  # type: ignore[misc]
+    assert row["failing"] == 5
+
+
 def test_every_document_has_its_story(finished: tuple[CleanConfig, dict[str, Any]]) -> None:
     config, _ = finished
     corpus = Path(config.output_dir) / "corpus"
