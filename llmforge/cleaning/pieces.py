@@ -86,7 +86,8 @@ def plan_stretches(
     for source in sources:
         # Not the path: the same files in another place, or seen from another folder, are the same input. But the label,
         # which stands in the parts and tells sources apart whose files have equal names, sizes and times.
-        settings = f"{measured}\0{source.label}\0{read_by(source)}\0{source.model_dump_json(exclude={'path'})}"
+        given = source.model_dump_json(exclude={"path", "name"})
+        settings = f"{measured}\0{source.label}\0{read_by(source)}\0{given}"
         for slot in plan_slots(source, say, forgiving=True):
             name = hashlib.sha256(f"{settings}\0{slot.key}".encode()).hexdigest()[:32]
             yield Stretch(source, slot, folder / f"{name}{DONE}")

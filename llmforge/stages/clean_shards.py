@@ -71,7 +71,8 @@ def scale_out(config: CleanConfig, classify: ClassifySettings | None, folder: Pa
     values["scale"] = None
     if isinstance(config.workers, str):
         values["workers"] = config.scale.cpus_per_task
-    for source in values["sources"]:
+    for source, given in zip(values["sources"], config.sources, strict=True):
+        source["name"] = given.label  # which may be read off the path, as it is given here
         if source["path"] is not None and not is_built_in(source["path"]):
             source["path"] = str(Path(source["path"]).expanduser().absolute())
     return make_shards(_Shards(values), config.scale, folder.absolute() / "scale")

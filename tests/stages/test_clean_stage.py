@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,22 @@ def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path) -> None:
         run(config_of(source, tmp_path / f"out{workers}", f"workers={workers}", "anonymize={}"), QUIET)
     one, three = (files(tmp_path / f"out{workers}" / "corpus") for workers in (1, 3))
     assert one == three and len(one) > 2
+
+
+def test_a_source_without_a_name_has_one_label_on_all_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make_shards(make: Callable[[int, int], None], scale: object, logs: Path) -> bool:
+        monkeypatch.chdir(tmp_path)  # another machine stands elsewhere
+        make(0, 1)
+        monkeypatch.chdir(tmp_path / "texts")
+        return True
+
+    folder_of_texts(tmp_path / "texts")
+    monkeypatch.chdir(tmp_path / "texts")
+    monkeypatch.setattr("llmforge.stages.clean_shards.make_shards", make_shards)
+    scale = "scale={engine: processes, shards: 1}"
+    for path, label in ((".", "."), ("../texts", "texts")):
+        run(config_of(Path("x"), Path("../out"), f"sources=[{{path: {path}}}]", scale), QUIET)
+        assert {document.source for document in read_corpus(tmp_path / "out" / "corpus", "train")} == {label}
 
 
 def test_a_second_pass_over_the_corpus_changes_nothing(tmp_path: Path) -> None:
