@@ -17,6 +17,7 @@ from llmforge.cleaning.pii.names import model_folder
 from llmforge.cleaning.pipeline import ChainSettings
 from llmforge.cleaning.settings import CleanConfig
 from llmforge.cleaning.workers import available_cpus
+from llmforge.corpus.files import covers
 from llmforge.corpus.source_config import SourceConfig
 from llmforge.corpus.sources import check_source, source_fingerprint
 from llmforge.errors import UsageError
@@ -35,9 +36,8 @@ def check_inputs(config: CleanConfig) -> int | None:
     output = Path(config.output_dir).resolve()
     for source in config.sources:
         place = Path(source.place).expanduser().resolve()
-        if place.is_relative_to(output) or (place.is_dir() and output.is_relative_to(place)):
-            hint = "name another output_dir"
-            raise UsageError(f"output_dir {config.output_dir} and this source lie in each other", source.place, hint)
+        if place.is_relative_to(output) or covers(source.place, output):
+            raise _in_each_other(config, source)
     if config.classify is not None:
         if config.classify.train_on is not None:
             check_places(config.classify.train_on)
@@ -47,8 +47,18 @@ def check_inputs(config: CleanConfig) -> int | None:
         check_source(_rows(path))
     for corpus in config.dedup.against:
         find_artefact(corpus, "corpus")
-    sizes = [check_source(source).bytes for source in config.sources]
+    found = [check_source(source) for source in config.sources]
+    for source, size in zip(config.sources, found, strict=True):
+        # By a link, or by a pattern that names files of a run and no folder.
+        if any(folder.resolve().is_relative_to(output) for folder in size.folders):
+            raise _in_each_other(config, source)
+    sizes = [size.bytes for size in found]
     return sum(size for size in sizes if size is not None) if None not in sizes else None
+
+
+def _in_each_other(config: CleanConfig, source: SourceConfig) -> UsageError:
+    what = f"output_dir {config.output_dir} and this source lie in each other"
+    return UsageError(what, source.place, "name another output_dir")
 
 
 def inputs_fingerprint(config: CleanConfig) -> dict[str, str]:
