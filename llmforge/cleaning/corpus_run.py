@@ -19,15 +19,16 @@ from llmforge.cleaning.dedup.substring import Repeated, without
 from llmforge.cleaning.duplicates import REPEATED, Copy, earlier_corpora, find_duplicates, index_corpus
 from llmforge.cleaning.ledger import Ledger
 from llmforge.cleaning.parts import Entry, Measured
+from llmforge.cleaning.pii.anonymize import Anonymize
 from llmforge.cleaning.pii.match import Sealed
-from llmforge.cleaning.pipeline import ChainSettings, Judge, num_bytes, signature_width
+from llmforge.cleaning.pipeline import ChainSettings, Judge, num_bytes, signal_names, signature_width
 from llmforge.cleaning.signal_store import SignalWriter
 from llmforge.cleaning.splits import SplitPlan, SplitSettings, choose_splits, is_held_out
 from llmforge.cleaning.survivors import Survivor, Survivors
-from llmforge.cleaning.verdict import Drop
-from llmforge.corpus.document import BadRow, Document
+from llmforge.cleaning.verdict import Drop, Rewrite
+from llmforge.corpus.document import BadRow
 from llmforge.corpus.folder import CorpusFormat, CorpusWriter, StoredDocument
-from llmforge.corpus.row_documents import Arrivals
+from llmforge.corpus.row_documents import Arrivals, UniqueIds
 from llmforge.corpus.source_config import SourceConfig
 from llmforge.corpus.sources import OnBad
 
@@ -53,7 +54,7 @@ def open_run(
     with (
         Survivors(places.scratch, signature_width(settings), settings.dedup) as survivors,
         CorpusWriter(places.corpus, places.shard_bytes, places.format, places.level) as writer,
-        closing(SignalWriter(places.corpus)) as signals,
+        closing(SignalWriter(places.corpus, signal_names(settings))) as signals,
     ):
         yield CorpusRun(settings, split, places, writer, survivors, signals, Ledger(), on_bad, on_progress)
 
@@ -72,6 +73,7 @@ class CorpusRun:
     on_bad: OnBad
     on_progress: Callable[[], None]  # called often; may raise to stop
     sealed: set[Sealed] = field(default_factory=set)  # the originals of the stand-ins
+    ids: UniqueIds = field(default_factory=UniqueIds)  # of all sources: what stands in one corpus has its own id
     hits: list[tuple[str, list[list[Any]]]] = field(default_factory=list)  # evaluation items by document
 
     def read(self, pieces: Iterable[Arrived], say: Callable[[str], None]) -> None:
@@ -79,7 +81,7 @@ class CorpusRun:
         judge = Judge(self.settings)
         arrivals: dict[str, Arrivals] = {}
         for source, part, entries in pieces:
-            known = arrivals.setdefault(source.label, Arrivals(source))
+            known = arrivals.setdefault(source.label, Arrivals(source, self.ids))
             for entry in entries:
                 if isinstance(entry, tuple):
                     self._refuse(*entry)
@@ -95,7 +97,7 @@ class CorpusRun:
         """A row that is no document: counted and kept by its place among the dropped."""
         self.on_bad(row)
         self.ledger.add_read(source, row.size)
-        stored = StoredDocument(row.where, b'""', source, {}, 0)
+        stored = StoredDocument(self.ids.claim(row.where), b'""', source, {}, 0)
         self._drop(stored, row.size, [Drop("unreadable", "", row.reason)], {})
 
     def _sort(self, entry: Measured, part: Path, judge: Judge) -> None:
@@ -105,26 +107,31 @@ class CorpusRun:
         self.sealed.update(entry.sealed)
         if entry.hits:
             self.hits.append((document.id, entry.hits))
-        document.metadata.update(entry.facts)
+        if judge.classify is not None and entry.labels:
+            document.metadata = beside(document.metadata, judge.classify.facts(entry.labels))
         if entry.language is not None:
             document.metadata.setdefault("language", entry.language[0])
-        drops = [*judge.reasons(entry.is_blank, entry.language, entry.signals), *entry.reasons]
+        drops = judge.reasons(entry.is_blank, entry.language, entry.signals)
+        if entry.labels and not entry.is_blank:
+            text = partial(self.survivors.texts.text, part, entry.place)
+            drops += judge.label_reasons(entry.labels, entry.telling, text)
+        drops += entry.reasons
         self.signals.add(entry, drops)
         if drops:
-            text = self.survivors.texts.packed(part, entry.place)
-            stored = StoredDocument(document.id, text, document.source, document.metadata, entry.size)
+            packed = self.survivors.texts.packed(part, entry.place)
+            stored = StoredDocument(document.id, packed, document.source, document.metadata, entry.size)
             self._drop(stored, size, drops, {})
             return
         if entry.replaced:
-            document.metadata["anonymized"] = entry.replaced
-        self.survivors.add(entry, part, is_held_out(document.id, self.split), self._score(document))
+            document.metadata = beside(document.metadata, {"anonymized": entry.replaced})
+        self.survivors.add(entry, part, is_held_out(document.id, self.split), self._score(entry, judge))
 
-    def _score(self, document: Document) -> float:
-        dedup, classify = self.settings.dedup, self.settings.classify
+    def _score(self, entry: Measured, judge: Judge) -> float:
+        dedup = self.settings.dedup
         if dedup.keep != "score":
             return 0.0
-        own = document.metadata.get(f"{classify.label}_score") if classify is not None else None
-        return score_of(document.metadata, own if isinstance(own, float) else None, dedup)
+        wanted = judge.classify.wanted(entry.labels) if judge.classify is not None and entry.labels else None
+        return score_of(entry.document.metadata, wanted, dedup)
 
     def finish(self) -> None:
         """The second pass: duplicates dropped, the others written."""
@@ -132,7 +139,7 @@ class CorpusRun:
 
         documents = self.survivors
         documents.flush()
-        with earlier_corpora(self.settings.dedup, self.places.scratch) as earlier:
+        with earlier_corpora(self.settings.dedup, self.places.scratch, self._told_id()) as earlier:
             found = find_duplicates(documents, self.settings.dedup, earlier, self._text)
         stays = found.stays
         cut = {number: partial(self._left, number, one) for number, one in found.repeated.items() if one.cut}
@@ -149,12 +156,14 @@ class CorpusRun:
             index_corpus(self.places.corpus, documents, np.flatnonzero(stays), cut, self.settings.dedup)
 
     def _keep(self, number: int, document: Survivor, plan: SplitPlan, repeated: Repeated | None) -> None:
-        text, size = self.survivors.packed_text(document), document.size
         if repeated is not None:
-            text, size = self._cut(number, document, repeated), self.survivors.sizes[number]
-        stored = StoredDocument(document.id, text, document.source, document.metadata, size)
+            stored = self._cut(number, document, repeated)
+        else:
+            text = self.survivors.packed_text(document)
+            stored = StoredDocument(document.id, text, document.source, document.metadata, document.size)
         if number == plan.cut:
             for split, part in plan.parts(stored.document()):
+                part.id = part.id if part.id == document.id else self.ids.claim(part.id)
                 self.writer.write(split, part)
         else:
             self.writer.write_stored(plan.split(number), stored)
@@ -171,22 +180,40 @@ class CorpusRun:
         found = by_item((document, [Hit(tuple(hit[0]), *hit[1:]) for hit in hits]) for document, hits in self.hits)
         return {"items": dict(sorted(found.items())), "documents": len(self.hits)}
 
-    def _cut(self, number: int, document: Survivor, repeated: Repeated) -> bytes:
-        """Takes the repeated passages out, writes down which, and gives what is left as JSON."""
+    def _cut(self, number: int, document: Survivor, repeated: Repeated) -> StoredDocument:
+        """Takes the repeated passages out and writes down which."""
         import orjson
 
         text = self._left(number, repeated)
         removed = sum(end - begin for begin, end in repeated.cut)
         self.ledger.add_changes({REPEATED: removed}, {})
-        document.metadata[REPEATED] = [
+        passages = [
             {"begin": one.begin, "end": one.end, "document": self.survivors.id(one.earlier)}
             for one in repeated.passages
         ]
-        return orjson.dumps(text)
+        metadata = beside(document.metadata, {REPEATED: passages})
+        size = self.survivors.sizes[number]
+        return StoredDocument(document.id, orjson.dumps(text), document.source, metadata, size)
 
     def _left(self, number: int, repeated: Repeated) -> str:
         """A document's text without its repeated passages."""
         return without(self.survivors.text(number), repeated.cut)
+
+    def _told_id(self) -> Callable[[str], str]:
+        """What hides personal data in the ids of earlier corpora, which may have been made without."""
+        settings = self.settings.anonymize
+        if settings is None or not settings.metadata or not self.settings.dedup.against:
+            return str
+        anonymize = Anonymize(settings, self.settings.key)
+
+        def told(identity: str) -> str:
+            verdict = anonymize.hidden(identity)
+            if not isinstance(verdict, Rewrite):
+                return identity
+            self.sealed.update(verdict.sealed)
+            return verdict.text
+
+        return told
 
     def _text(self, number: int) -> str:
         self.on_progress()
@@ -198,6 +225,16 @@ class CorpusRun:
         told: dict[str, object] = {"reason": first.rule, "detail": detail, **facts}
         if len(drops) > 1:
             told["further_reasons"] = [f"{drop.name}: {drop.because}" for drop in drops[1:]]
-        own = {f"{key}_" if key in told else key: value for key, value in document.metadata.items()}
-        self.writer.write_stored("dropped", replace(document, metadata={**own, **told}))
+        self.writer.write_stored("dropped", replace(document, metadata=beside(document.metadata, told)))
         self.ledger.add_dropped(drops, document.id, lambda: document.document().text, size)
+
+
+def beside(own: Mapping[str, object], told: Mapping[str, object]) -> dict[str, object]:
+    """A row's own fields with what is told of it; own ones of the same name get "_" behind theirs."""
+    fields: dict[str, object] = {}
+    for key, value in own.items():
+        name = key
+        while name in told or (name != key and name in own):
+            name += "_"
+        fields[name] = value
+    return {**fields, **told}

@@ -25,20 +25,23 @@ _BLOCK_ROWS = 1 << 13
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A document that another one stands for: that one's id, and what of the two is shared, 0 to 1."""
+    """A document that another one stands for: that one's id, and what of the two is shared, 0 to 1.
+
+    `because` completes "dropped because".
+    """
 
     kept: str
     similarity: float
     rule: str
+    because: str
 
-    @property
-    def because(self) -> str:
-        """Completes "dropped because"."""
-        if self.rule == EXACT:
-            return f"it is the same text as {self.kept}"
-        if self.rule == NEAR:
-            return f"{self.similarity:.1%} of its runs of words and those of {self.kept} are shared"
-        return f"{self.similarity:.1%} of its words stand in earlier documents, such as {self.kept}"
+
+def _because(kept: str, similarity: float, rule: str) -> str:
+    if rule == EXACT:
+        return f"it is the same text as {kept}"
+    if rule == NEAR:
+        return f"{similarity:.1%} of its runs of words and those of {kept} are shared"
+    return f"{similarity:.1%} of its words stand in earlier documents, such as {kept}"
 
 
 class Duplicates:
@@ -65,18 +68,30 @@ class Duplicates:
         return self._rules == 0
 
     def copy(self, number: int) -> Copy:
-        """Why a document goes."""
-        kept = self._names.of(int(self._kept[number]))
-        return Copy(kept, float(self._similarities[number]), _RULES[self._rules[number]])
+        """Why a document goes; what it is a copy of may have gone after it, for its passages."""
+        other = int(self._kept[number])
+        kept, similarity, rule = self._names.of(other), float(self._similarities[number]), _RULES[self._rules[number]]
+        because = _because(kept, similarity, rule)
+        if other < len(self._rules) and _RULES[self._rules[other]] == REPEATED:
+            last = self.copy(other)
+            because += f", and {last.similarity:.1%} of that one's words stand in {last.kept}"
+            kept, similarity = last.kept, min(similarity, last.similarity)
+        return Copy(kept, similarity, rule, because)
 
 
 @contextmanager
-def earlier_corpora(settings: DedupSettings, scratch: Path | None) -> Iterator[EarlierCorpora | None]:
-    """The corpora of `against`, opened; None when there are none. Raises as `open_index`."""
+def earlier_corpora(
+    settings: DedupSettings, scratch: Path | None, told_id: Callable[[str], str] = str
+) -> Iterator[EarlierCorpora | None]:
+    """The corpora of `against`, opened; None when there are none. Raises as `open_index`.
+
+    `told_id` gives an id of theirs as it may be written.
+    """
     if not settings.against:
         yield None
         return
-    with EarlierCorpora([open_index(place, settings.near) for place in settings.against], scratch) as earlier:
+    indexes = [open_index(place, settings.near) for place in settings.against]
+    with EarlierCorpora(indexes, scratch, told_id) as earlier:
         yield earlier
 
 
@@ -85,8 +100,8 @@ def find_duplicates(
 ) -> Duplicates:
     """All duplicates of a run; `read` gives a document's text by its number.
 
-    A copy names the document that stays in the end: an exact copy of one that goes as nearly the same as a third names
-    that third.
+    A copy names the document that stays in the end: an exact copy of one that goes as nearly the same as a third is
+    nearly the same as that third.
     """
     found = Duplicates(len(documents), _Names(documents, earlier))
     if not len(documents):
@@ -100,7 +115,10 @@ def find_duplicates(
     for number in _copies(kept):
         stays = int(kept[number])
         last = near.get(stays)
-        found.add(number, last.kept if last else stays, last.similarity if last else 1.0, EXACT)
+        if last is not None:
+            found.add(number, last.kept, last.similarity, NEAR)
+        else:
+            found.add(number, stays, 1.0, EXACT)
     if settings.substring is not None:
         _passages(documents, settings, found, read)
     return found

@@ -2,10 +2,10 @@
 other thresholds measures nothing again.
 
     XXH3 of all that follows, as 32 hexadecimal digits\\n
-    {"version": 2, "rows": 2, "signals": ["num_words", ...], "sizes": [bytes of rows, keys, signatures, anchors],
+    {"version": 3, "rows": 2, "signals": ["num_words", ...], "sizes": [bytes of rows, keys, signatures, anchors],
      "frames": [bytes of each frame of texts]}\\n
     rows, packed: [id, source, metadata, bytes read, bytes, is blank, frame, begin and end in it, language, signals,
-     removed, replaced, reasons, sealed, facts, hits, number and bytes of anchors]\\n  (a row each)
+     removed, replaced, reasons, sealed, labels, telling, hits, number and bytes of anchors]\\n  (a row each)
     exact keys: 16 bytes a document; signatures: uint32, row by row; anchors, one document behind the other
     texts, in frames of about 128 KB: each a JSON string, one behind the other
 
@@ -32,7 +32,7 @@ from llmforge.runtime.files import disk_errors
 SUFFIX = ".part"
 FRAME_BYTES = 128 << 10
 _LEVEL = 1
-_VERSION = 2
+_VERSION = 3
 _DIGEST = 33  # characters of the first line
 _BLOBS = ("exact_key", "signature", "anchors")
 
@@ -66,7 +66,8 @@ class Measured:
     replaced: dict[str, int] = field(default_factory=dict)
     reasons: list[Drop] = field(default_factory=list)
     sealed: tuple[Sealed, ...] = ()
-    facts: dict[str, Any] = field(default_factory=dict)  # for the document's metadata
+    labels: dict[str, float] = field(default_factory=dict)  # by the classifier: how probable each is
+    telling: dict[str, list[str]] = field(default_factory=dict)  # of labels: the runs of words that spoke for it
     hits: list[list[Any]] = field(default_factory=list)  # of evaluation items: [items, begin, end, share, text]
     signature: bytes = b""
     anchors: bytes = b""
@@ -143,8 +144,8 @@ def _row(entry: Measured, place: tuple[int, int, int]) -> list[Any]:
     signals = None if entry.signals is None else list(entry.signals.values())
     sealed = [list(original) for original in entry.sealed]
     own = [document.id, document.source, document.metadata, entry.bytes_read, entry.size, entry.is_blank, *place]
-    told = [entry.language, signals, entry.removed, entry.replaced, reasons, sealed, entry.facts, entry.hits]
-    return [*own, *told, entry.num_anchors, len(entry.anchors)]
+    told = [entry.language, signals, entry.removed, entry.replaced, reasons, sealed]
+    return [*own, *told, entry.labels, entry.telling, entry.hits, entry.num_anchors, len(entry.anchors)]
 
 
 def read_part(path: Path) -> list[Entry] | None:
@@ -186,7 +187,8 @@ def _entries(
             yield BadRow(row[2], row[3], row[4]), row[1]
             continue
         identity, source, metadata, bytes_read, size, is_blank, frame, first, last, *told = row
-        language, values, removed, replaced, reasons, sealed, facts, hits, num_anchors, anchor_bytes = told
+        language, values, removed, replaced, reasons, sealed, labels, telling, hits, *counts = told
+        num_anchors, anchor_bytes = counts
         yield Measured(
             Document(identity, "", source, metadata),
             bytes_read,
@@ -199,7 +201,8 @@ def _entries(
             replaced=replaced,
             reasons=[Drop(*reason) for reason in reasons],
             sealed=tuple(Sealed(*original) for original in sealed),
-            facts=facts,
+            labels=labels,
+            telling=telling,
             hits=hits,
             signature=signatures[width * number : width * (number + 1)],
             anchors=anchors[reached : reached + anchor_bytes],

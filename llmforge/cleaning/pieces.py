@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmforge.cleaning.parts import SUFFIX
+from llmforge.corpus.hf_dataset import local_folder
 from llmforge.corpus.source_config import SourceConfig
 from llmforge.corpus.unit_kinds import Unit
+from llmforge.corpus.unit_reading import read_by
 from llmforge.corpus.units import Slot, plan_slots
 from llmforge.runtime.files import write_atomic
 
@@ -83,8 +85,10 @@ def plan_stretches(
 ) -> Iterator[Stretch]:
     """The input in order; parts lie in `folder` under names that depend on the input and on `measured`, a digest."""
     for source in sources:
-        # Not the path: the same files in another place, or seen from another folder, are the same input.
-        settings = f"{measured}\0{source.model_dump_json(exclude={'path'})}"
+        # Not the place: the same files in another one, or seen from another folder, are the same input. But the label,
+        # which stands in the parts and tells sources apart whose files have equal names, sizes and times.
+        place = {"path", "name"} | ({"dataset"} if source.dataset and local_folder(source.dataset) else set())
+        settings = f"{measured}\0{source.label}\0{read_by(source)}\0{source.model_dump_json(exclude=place)}"
         for slot in plan_slots(source, say, forgiving=True):
             name = hashlib.sha256(f"{settings}\0{slot.key}".encode()).hexdigest()[:32]
             yield Stretch(source, slot, folder / f"{name}{DONE}")

@@ -11,10 +11,13 @@ from llmforge.cleaning.classify.classifier import KIND
 from llmforge.cleaning.classify.examples import check_places, fingerprints
 from llmforge.cleaning.classify.settings import ClassifySettings
 from llmforge.cleaning.decontaminate.items import build_index
+from llmforge.cleaning.pieces import PARTS
 from llmforge.cleaning.pii.key_file import key_path, load_key
+from llmforge.cleaning.pii.names import model_folder
 from llmforge.cleaning.pipeline import ChainSettings
 from llmforge.cleaning.settings import CleanConfig
 from llmforge.cleaning.workers import available_cpus
+from llmforge.corpus.files import covers
 from llmforge.corpus.source_config import SourceConfig
 from llmforge.corpus.sources import check_source, source_fingerprint
 from llmforge.errors import UsageError
@@ -33,9 +36,8 @@ def check_inputs(config: CleanConfig) -> int | None:
     output = Path(config.output_dir).resolve()
     for source in config.sources:
         place = Path(source.place).expanduser().resolve()
-        if place.is_relative_to(output) or (place.is_dir() and output.is_relative_to(place)):
-            hint = "name another output_dir"
-            raise UsageError(f"output_dir {config.output_dir} and this source lie in each other", source.place, hint)
+        if place.is_relative_to(output) or covers(source.place, output):
+            raise _in_each_other(config, source)
     if config.classify is not None:
         if config.classify.train_on is not None:
             check_places(config.classify.train_on)
@@ -45,8 +47,18 @@ def check_inputs(config: CleanConfig) -> int | None:
         check_source(_rows(path))
     for corpus in config.dedup.against:
         find_artefact(corpus, "corpus")
-    sizes = [check_source(source).bytes for source in config.sources]
+    found = [check_source(source) for source in config.sources]
+    for source, size in zip(config.sources, found, strict=True):
+        # By a link, or by a pattern that names files of a run and no folder.
+        if any(folder.resolve().is_relative_to(output) for folder in size.folders):
+            raise _in_each_other(config, source)
+    sizes = [size.bytes for size in found]
     return sum(size for size in sizes if size is not None) if None not in sizes else None
+
+
+def _in_each_other(config: CleanConfig, source: SourceConfig) -> UsageError:
+    what = f"output_dir {config.output_dir} and this source lie in each other"
+    return UsageError(what, source.place, "name another output_dir")
 
 
 def inputs_fingerprint(config: CleanConfig) -> dict[str, str]:
@@ -91,8 +103,9 @@ def chain_settings(
             say(f"made the secret key of the pseudonyms: {path} (keep it, and keep it to yourself)")
     elif path is not None:
         key = secrets.token_bytes(32)
-    beside = _read_beside(classify)
-    beside |= {path: source_fingerprint(_rows(path)) for path in _evaluation_files(config)}
+    # Not where they lie; but in their order, in which a document's hits name items.
+    items = [source_fingerprint(_rows(path), with_path=False) for path in _evaluation_files(config)]
+    beside = [*_read_beside(classify).values(), *items, *_recogniser(config)]
     return ChainSettings(
         repair=config.repair,
         language=config.language,
@@ -103,15 +116,37 @@ def chain_settings(
         classify=classify,
         decontaminate=config.decontaminate,
         items=build_index(config.decontaminate) if config.decontaminate is not None else None,
-        read_beside=hashlib.sha256(repr(sorted(beside.values())).encode()).hexdigest(),
+        read_beside=hashlib.sha256(repr(beside).encode()).hexdigest(),
     )
+
+
+def _recogniser(config: CleanConfig) -> list[str]:
+    """What tells one recogniser of names from another: its name, or that of its folder and the files in it."""
+    model = config.anonymize.names_model if config.anonymize is not None else None
+    folder = model_folder(model) if model is not None else None
+    if model is None or folder is None:
+        return [model or ""]
+    files = [(path.relative_to(folder), path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [folder.name, *(f"{name} {facts.st_size} {facts.st_mtime_ns}" for name, facts in files)]
+
+
+def require_key(config: CleanConfig) -> None:
+    """For runs that share their parts: a key that one of them made for itself would part it from the others.
+
+    Raises:
+        UsageError: there is no key of the pseudonyms.
+    """
+    path = pseudonym_key_path(config)
+    if path is not None and not path.exists():
+        hint = "clean a few documents with it once, which makes it, and name it as anonymize.key_file where all see it"
+        raise UsageError("machines that share the work need one key of the pseudonyms, and it is not here", path, hint)
 
 
 def pseudonym_key_path(config: CleanConfig) -> Path | None:
     """Where the secret of the pseudonyms is kept; None when none is needed."""
     if config.anonymize is None or config.anonymize.action != "pseudonymize":
         return None
-    return key_path(config.anonymize.key_file, Path(config.output_dir))
+    return key_path(config.anonymize.key_file, Path(config.output_dir), ("corpus", PARTS, KIND, "scale"))
 
 
 def num_workers(config: CleanConfig, size: int | None) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from llmforge.cleaning.classify.settings import ClassifySettings
 from llmforge.cleaning.decontaminate.settings import DecontaminateSettings
+from llmforge.cleaning.dedup.keep import CLASSIFIER
 from llmforge.cleaning.dedup.settings import DedupSettings
 from llmforge.cleaning.language import LanguageSettings
 from llmforge.cleaning.pii.anonymize import AnonymizeSettings
@@ -20,6 +21,7 @@ from llmforge.cleaning.scale import ScaleSettings
 from llmforge.cleaning.splits import SplitSettings
 from llmforge.config.schema import Config
 from llmforge.corpus.folder import ZSTD_LEVEL
+from llmforge.corpus.rows import is_built_in
 from llmforge.corpus.source_config import SourceConfig
 
 
@@ -79,3 +81,15 @@ class CleanConfig(Config):
         if twice:
             raise ValueError(f"two sources are called {', '.join(twice)}: give each its own name")
         return sources
+
+    @model_validator(mode="after")
+    def _policy(self) -> Self:
+        labels = [source.label for source in self.sources]
+        unknown = [name for name in self.dedup.source_priority if name not in labels]
+        # Documents of the built-in corpus name their package as source, which only reading tells.
+        if unknown and not any(is_built_in(source.path or "") for source in self.sources):
+            named = f"dedup.source_priority names {', '.join(unknown)}, and sources are {', '.join(labels)}"
+            raise ValueError(named)
+        if self.dedup.score_field == CLASSIFIER and (self.classify is None or self.classify.keep is None):
+            raise ValueError("dedup.score_field: classifier needs classify.keep, the labels to be probable")
+        return self

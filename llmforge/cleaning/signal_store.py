@@ -15,7 +15,7 @@ from typing import Any
 from llmforge.cleaning.columns import as_numpy, numbers, string_lists, strings
 from llmforge.cleaning.parts import Measured
 from llmforge.cleaning.verdict import Drop
-from llmforge.errors import DamagedError, DataError
+from llmforge.errors import DamagedError, DataError, UsageError
 from llmforge.runtime.files import disk_errors
 
 NAME = "signals.parquet"
@@ -24,17 +24,17 @@ FIXED = ("id", "source", "bytes", "language", "language_score", "reasons", "remo
 
 
 class SignalWriter:
-    """Writes the file, a group of rows at a time; the signals' columns are those of the first group that has any.
+    """Writes the file, a group of rows at a time, with a column for each of `signals`.
 
     Memory holds 8 bytes a signal and the other fields of one group.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, signals: Sequence[str]) -> None:
         self._path = folder / NAME
         self._rows: list[tuple[Any, ...]] = []
         self._values = array("d")  # of the documents that were measured, one behind the other
         self._measured = bytearray()  # 1 for each that was
-        self._columns: list[str] | None = None
+        self._columns = list(signals)
         self._file: Any = None
 
     def add(self, entry: Measured, drops: Sequence[Drop]) -> None:
@@ -48,9 +48,7 @@ class SignalWriter:
         self._rows.append((document.id, document.source, entry.bytes_read, language, score, names, *told))
         self._measured.append(entry.signals is not None)
         if entry.signals is not None:
-            if self._columns is None:
-                self._columns = list(entry.signals)
-            self._values.extend(entry.signals.values())
+            self._values.extend(map(entry.signals.__getitem__, self._columns))
         if len(self._rows) >= GROUP_ROWS:
             self._flush()
 
@@ -60,12 +58,12 @@ class SignalWriter:
 
         kinds = (pa.string(), pa.string(), pa.int64(), pa.string(), pa.float64(), pa.list_(pa.string()))
         fields = [*zip(FIXED, (*kinds, pa.string(), pa.string()), strict=True)]
-        schema = pa.schema([*fields, *((name, pa.float64()) for name in self._columns or ())])
+        schema = pa.schema([*fields, *((name, pa.float64()) for name in self._columns)])
         with disk_errors(self._path):
             if self._file is None:
                 self._file = pq.ParquetWriter(self._path, schema, compression="zstd")
             if self._rows:
-                columns = [*self._fixed(), *self._signals(len(self._file.schema) - len(FIXED))]
+                columns = [*self._fixed(), *self._signals(len(self._columns))]
                 self._file.write_table(pa.Table.from_arrays(columns, schema=self._file.schema))
         self._rows, self._values, self._measured = [], array("d"), bytearray()
 
@@ -117,7 +115,7 @@ class SignalStore:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        path = corpus / NAME
+        self._path = path = corpus / NAME
         if not path.is_file():
             raise DataError(f"there is no {NAME}", corpus, "run llmforge clean with this config first")
         try:
@@ -130,7 +128,14 @@ class SignalStore:
         return int(self._file.metadata.num_rows)
 
     def column(self, name: str) -> Any:
-        """One column of numbers as a NumPy array in the order read; a missing number is NaN."""
+        """One column of numbers as a NumPy array in the order read; a missing number is NaN.
+
+        Raises:
+            UsageError: the run did not measure this.
+        """
+        if name not in self._file.schema_arrow.names:
+            hint = "run llmforge clean with the rule set that looks at it first"
+            raise UsageError(f"the corpus was not measured for the signal {name}", self._path, hint)
         return as_numpy(self._file.read(columns=[name]).column(0), "int64" if name == "bytes" else "float64")
 
     def ids(self) -> Iterator[str]:

@@ -80,7 +80,7 @@ class Sweep:
         """A row for each value of a threshold such as `gopher_quality.min_words`.
 
         Raises:
-            UsageError: no rule set of the config has this threshold.
+            UsageError: no rule set has this threshold, or its signal was not measured.
         """
         import numpy as np
 
@@ -105,7 +105,7 @@ class Sweep:
         if found is None:
             near = get_close_matches(threshold, self.thresholds, 1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(self.thresholds) or 'none'}"
-            raise UsageError("no rule set of this config has this threshold", threshold, hint)
+            raise UsageError("no rule set that the corpus was made with has this threshold", threshold, hint)
         return found
 
 

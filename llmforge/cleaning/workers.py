@@ -42,13 +42,15 @@ class PieceCleaner:
         """Reads a piece, measures its documents and writes the part."""
         found = [row for unit in piece.units for row in read_unit(unit, piece.source, forgiving=True)]
         documents = [row for row in found if isinstance(row, Document)]
-        measured = self._measured(documents)
+        measured = self._measured(documents, piece.source.id_key)
+        label, fields = piece.source.label, self._chain.fields
         entries: list[Entry] = [
-            (row, piece.source.label) if isinstance(row, BadRow) else next(measured) for row in found
+            (fields.refused(row) if fields is not None else row, label) if isinstance(row, BadRow) else next(measured)
+            for row in found
         ]
         write_part(piece.path, entries, self._pack)
 
-    def _measured(self, documents: Sequence[Document]) -> Iterator[Measured]:
+    def _measured(self, documents: Sequence[Document], id_key: str | None) -> Iterator[Measured]:
         from llmforge.cleaning.dedup.exact import exact_key
 
         sizes = [num_bytes(document.text) for document in documents]
@@ -56,9 +58,14 @@ class PieceCleaner:
         traces = self._traces([one.text for one in seen])
         for document, size, one, (signature, anchors, count) in zip(documents, sizes, seen, traces, strict=True):
             changed = one.text != document.text
-            document.text = one.text
+            # A document of its own: the one that was read may have to be measured again.
+            written = Document(document.id, one.text, document.source, document.metadata)
+            if self._chain.fields is not None:
+                hidden = self._chain.fields(document, id_key)
+                written.id, written.metadata = hidden.id, hidden.metadata
+                one.add_replaced(hidden.counts, hidden.sealed)
             yield Measured(
-                document,
+                written,
                 size,
                 num_bytes(one.text) if changed else size,
                 not one.text or one.text.isspace(),
@@ -69,7 +76,8 @@ class PieceCleaner:
                 replaced=one.replaced,
                 reasons=one.reasons,
                 sealed=one.sealed,
-                facts=one.facts,
+                labels=one.labels,
+                telling=one.telling,
                 hits=one.hits,
                 signature=signature,
                 anchors=anchors,

@@ -9,8 +9,9 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
 from llmforge.corpus.compressed import COMPRESSIONS
@@ -67,6 +68,11 @@ class Listing:
     skipped: dict[str, int]
 
     @property
+    def folders(self) -> frozenset[Path]:
+        """Those that the files lie in."""
+        return frozenset(file.path.parent for file in self.files)
+
+    @property
     def size(self) -> int:
         """Bytes of all files as they lie on disk."""
         return sum(file.size for file in self.files)
@@ -98,6 +104,37 @@ def find_files(path: str, format: str = "auto") -> Listing:
     if not listing.files:
         raise _nothing(path, root, listing)
     return listing
+
+
+def covers(path: str, place: Path) -> bool:
+    """Whether what lies at `place` (absolute, without links), or would lie there, is read with a folder or pattern."""
+    root = Path(path).expanduser()
+    if root.is_dir():
+        return place.is_relative_to(root.resolve())
+    if _exists(root) or not glob.has_magic(path):
+        return False
+    fixed, pattern = _fixed_part(root)
+    fixed = fixed.resolve()
+    names = place.relative_to(fixed).parts if place.is_relative_to(fixed) else ()
+    if any(name.startswith(".") for name in names):
+        return False  # patterns and walks pass over hidden names
+    return any(_fits(names[:count], pattern) for count in range(1, len(names) + 1))
+
+
+def _fits(names: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a pattern names a path, both in their parts."""
+    if not pattern:
+        return not names
+    if pattern[0] == "**":
+        return any(_fits(names[begin:], pattern[1:]) for begin in range(len(names) + 1))
+    return bool(names) and fnmatchcase(names[0], pattern[0]) and _fits(names[1:], pattern[1:])
+
+
+def _fixed_part(pattern: Path) -> tuple[Path, Sequence[str]]:
+    """The folder before the first part of a pattern that has magic, and the parts from that on."""
+    parts = pattern.parts
+    fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    return Path(*parts[:fixed]), parts[fixed:]
 
 
 def _exists(path: Path) -> bool:
@@ -141,9 +178,7 @@ def _listing(pairs: Iterator[tuple[Path, str]], format: str) -> Listing:
 
 def _matches(pattern: str) -> Iterator[tuple[Path, str]]:
     """Files that the pattern names, by their place below its fixed part; folders among them are walked."""
-    parts = Path(pattern).parts
-    fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
-    root = Path(*parts[:fixed])
+    root, _ = _fixed_part(Path(pattern))
     seen: set[str] = set()
     for match in glob.iglob(pattern, recursive=True):
         found = Path(match)

@@ -31,6 +31,12 @@ def is_saved(folder: Path) -> bool:
     return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
 
 
+def local_folder(dataset: str) -> Path | None:
+    """The folder of a dataset that lies here; None for a name on the hub."""
+    folder = Path(dataset).expanduser()
+    return folder.absolute() if folder.is_dir() else None
+
+
 def read_dataset(wanted: DatasetName) -> Iterator[tuple[int, dict[str, object]]]:
     """(row number from 1, fields) of the split; DataError when there is no such dataset or split."""
     try:

@@ -52,7 +52,7 @@ class RowDocuments:
                 if key in fields:
                     fields[f"{key}_"] = fields.pop(key)
             metadata.update(fields)
-        if self._license is not None and "license" not in metadata:
+        if self._license is not None and metadata.get("license") in (None, ""):
             metadata["license"] = self._license
         own = row.get(self._id_key) if self._id_key is not None else None
         if own is None or own == "" or isinstance(own, dict | list):
@@ -61,7 +61,7 @@ class RowDocuments:
 
 
 class UniqueIds:
-    """Own ids that come again get "~2", "~3" ...: applied to all documents of a source in their order.
+    """Ids that come again get "~2", "~3" ... behind them, whichever source they are of; the first one stays as it is.
 
     Holds the ids seen so far as 64-bit hashes in one table of open addresses: 12 to 24 bytes an id.
     """
@@ -69,18 +69,23 @@ class UniqueIds:
     def __init__(self) -> None:
         self._table = array("Q", bytes(8 << 10))  # 0: a free place
         self._count = 0
-        self.renamed = 0
 
-    def rename(self, document: Document) -> None:
-        """Gives the document an id that none before it has."""
-        wanted = unique = document.id
-        copies = 1
-        while not self._take(unique):
-            copies += 1
-            unique = f"{wanted}~{copies}"
-        if copies > 1:
-            document.id = unique
-            self.renamed += 1
+    def claim(self, wanted: str) -> str:
+        """An id that none before has: `wanted`, or that with the first free number."""
+        if self._take(wanted):
+            return wanted
+        # A field that is the same in every row may have been named as the id: the number is found by halving.
+        taken, free = 1, 2
+        while self._has(f"{wanted}~{free}"):
+            taken, free = free, 2 * free
+        while free - taken > 1:
+            middle = (taken + free) // 2
+            if self._has(f"{wanted}~{middle}"):
+                taken = middle
+            else:
+                free = middle
+        self._take(f"{wanted}~{free}")
+        return f"{wanted}~{free}"
 
     @property
     def memory_bytes(self) -> int:
@@ -89,8 +94,7 @@ class UniqueIds:
 
     def _take(self, name: str) -> bool:
         """Marks an id as seen; False when it was."""
-        digest = hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8).digest()
-        mark = int.from_bytes(digest, "little") or 1
+        mark = _mark(name)
         place = self._place(mark)
         if self._table[place]:
             return False
@@ -103,6 +107,9 @@ class UniqueIds:
                 self._table[self._place(old)] = old
         return True
 
+    def _has(self, name: str) -> bool:
+        return bool(self._table[self._place(_mark(name))])
+
     def _place(self, mark: int) -> int:
         """Where a mark stands in the table, or is to stand."""
         last = len(self._table) - 1
@@ -112,19 +119,30 @@ class UniqueIds:
         return place
 
 
-class Arrivals:
-    """What the caller of `read_unit` does with a source's documents in order: unique ids, and counts to tell."""
+def _mark(name: str) -> int:
+    digest = hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") or 1
 
-    def __init__(self, source: SourceConfig) -> None:
+
+class Arrivals:
+    """What the caller of `read_unit` does with a source's documents in order: unique ids, and counts to tell.
+
+    `ids` is shared by sources whose documents come together.
+    """
+
+    def __init__(self, source: SourceConfig, ids: UniqueIds | None = None) -> None:
         self._label = source.label
         self._format = source.format
-        self._ids = UniqueIds() if source.id_key is not None else None
+        self._ids = ids if ids is not None else UniqueIds()
+        self._renamed = 0
         self._encodings: Counter[str] = Counter()
 
     def add(self, document: Document) -> None:
         """The next document; its id may change."""
-        if self._ids is not None:
-            self._ids.rename(document)
+        unique = self._ids.claim(document.id)
+        if unique != document.id:
+            document.id = unique
+            self._renamed += 1
         encoding = document.metadata.get("encoding")
         if encoding is not None and encoding not in UNICODE and self._is_first_of_file(document):
             self._encodings[str(encoding)] += 1
@@ -135,8 +153,8 @@ class Arrivals:
         if self._encodings:
             counts = ", ".join(f"{count:,} as {name}" for name, count in sorted(self._encodings.items()))
             said.append(f"{self._label}: files read by an encoding other than UTF-8: {counts}")
-        if self._ids is not None and self._ids.renamed:
-            said.append(f"{self._label}: {self._ids.renamed} ids came more than once; copies are named id~2 ...")
+        if self._renamed:
+            said.append(f"{self._label}: {self._renamed} ids came more than once; copies are named id~2 ...")
         return said
 
     def _is_first_of_file(self, document: Document) -> bool:

@@ -1,8 +1,8 @@
 """A source of the config to documents: files, folders and archives, Hugging Face datasets, and the built-in corpus, all
 alike.
 
-Ids are the row's own (`id_key`) or "<file below the path>#<row>". An own id that comes again gets "~2", "~3" ...: no
-text is lost for it, and the same input gives the same ids.
+Ids are the row's own (`id_key`) or "<file below the path>#<row>". An id that comes again, of this source or of one read
+before it, gets "~2", "~3" ...: no text is lost for it, and the same input gives the same ids.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ OnNote = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class SourceSize:
-    """What a source holds before it is read: files and bytes on disk; None where that cannot be known."""
+    """What a source holds before it is read: files and bytes on disk (None where that cannot be known), and the folders
+    that the files of a path lie in.
+    """
 
     files: int | None
     bytes: int | None
+    folders: frozenset[Path] = frozenset()
 
 
 def read_source(source: SourceConfig, on_bad: OnBad | None = None, on_note: OnNote | None = None) -> Iterator[Document]:
@@ -60,7 +63,7 @@ def check_source(source: SourceConfig) -> SourceSize:
         return SourceSize(None, check(source.path))
     if source.path is not None:
         listing = find_files(source.path, source.format)
-        return SourceSize(len(listing.files), listing.size)
+        return SourceSize(len(listing.files), listing.size, listing.folders)
     folder = Path(source.place).expanduser()
     if not folder.is_dir():
         if source.place.startswith(("/", ".", "~")) or source.place.count("/") > 1:
@@ -72,12 +75,14 @@ def check_source(source: SourceConfig) -> SourceSize:
     return SourceSize(len(sizes), sum(sizes))
 
 
-def source_fingerprint(source: SourceConfig) -> str:
+def source_fingerprint(source: SourceConfig, with_path: bool = True) -> str:
     """SHA-256 of what would be read, without reading it: the settings and each file's name, size and time of change.
 
-    A dataset on the hub counts by its name alone; the built-in corpus by the versions that it is made from.
+    A dataset on the hub counts by its name alone; the built-in corpus by the versions that it is made from. Without the
+    path the same files, seen from anywhere, have one fingerprint.
     """
-    state = hashlib.sha256(source.model_dump_json().encode())
+    settings = source.model_dump_json(exclude=None if with_path else {"path"})
+    state = hashlib.sha256(settings.encode())
     state.update(source.html.chosen.encode())  # auto may stand for another library tomorrow
     if source.path is not None and is_built_in(source.path):
         from llmforge.corpus.python_docs.built_in import fingerprint

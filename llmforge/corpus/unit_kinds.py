@@ -103,10 +103,13 @@ def key_of_block(name: str, format: str, first: int, data: bytes, *more: object)
 
 
 def key_of_documents(documents: Iterable[Document | BadRow]) -> str:
-    """The digest of ids and texts."""
+    """The digest of all that they hold."""
     parts: list[bytes] = []
     for document in documents:
-        words = (document.id, document.text) if isinstance(document, Document) else (document.where, document.reason)
+        if isinstance(document, Document):
+            words = (document.id, document.text, document.source, repr(document.metadata))
+        else:
+            words = ("", document.where, document.reason, str(document.size))
         parts.extend(word.encode("utf-8", "surrogatepass") for word in words)
     return _digest(*parts)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from llmforge.corpus.csv_rows import parse_table
 from llmforge.corpus.document import BadRow, Document
+from llmforge.corpus.extras import version_of
 from llmforge.corpus.json_rows import parse_lines
 from llmforge.corpus.parquet_rows import read_parquet
 from llmforge.corpus.row_documents import RowDocuments
@@ -57,6 +58,13 @@ def read_unit(unit: Unit, source: SourceConfig, forgiving: bool = False) -> list
 def reading_of(source: SourceConfig) -> Reading:
     """How files of a source are read."""
     return Reading(source.html.chosen, source.delimiter)
+
+
+def read_by(source: SourceConfig) -> str:
+    """Which libraries of this machine find the text in a source's files: others may find another text."""
+    extractor = source.html.chosen
+    libraries = ["chardet", "pypdfium2", "selectolax", *([extractor] if extractor != "fast" else [])]
+    return " ".join([extractor, *map(version_of, libraries)])
 
 
 def _block_rows(block: Block, reading: Reading) -> Iterator[Row]:

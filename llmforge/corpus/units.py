@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from llmforge.corpus.archives import Archive, Member
@@ -20,7 +19,7 @@ from llmforge.corpus.compressed import bytes_taken, compression_of, open_bytes
 from llmforge.corpus.csv_rows import Table, open_table, table_blocks
 from llmforge.corpus.document import BadRow, Document
 from llmforge.corpus.files import ARCHIVES, FoundFile, find_files
-from llmforge.corpus.hf_dataset import DatasetName, is_saved, read_dataset
+from llmforge.corpus.hf_dataset import DatasetName, local_folder, read_dataset
 from llmforge.corpus.json_rows import json_blocks
 from llmforge.corpus.parquet_rows import read_parquet, row_groups
 from llmforge.corpus.row_documents import RowDocuments
@@ -167,8 +166,9 @@ class _Plan:
 
     def dataset(self) -> Iterator[Unit]:
         source = self._source
-        name = Path(source.place).name if is_saved(Path(source.place)) else source.place
-        file = f"{name}/{source.split}"
+        folder = local_folder(source.place)
+        # Not the way to a folder: seen from another one, its documents are the same.
+        file = f"{source.place if folder is None else folder.name}/{source.split}"
         rows = read_dataset(DatasetName(source.place, source.subset, source.split, source.streaming))
         yield from self.ready(self._maker.document(row, file, number) for number, row in rows)
 

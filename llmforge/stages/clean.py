@@ -12,6 +12,7 @@ from llmforge.cleaning.bad_rows import BadRows
 from llmforge.cleaning.corpus_run import Arrived, CorpusRun, Places, open_run
 from llmforge.cleaning.ledger import Ledger, as_text
 from llmforge.cleaning.pieces import PARTS, Stretch, plan_stretches
+from llmforge.cleaning.pii.key_file import name_of_key
 from llmforge.cleaning.pii.vault import write_vault
 from llmforge.cleaning.preparation import (
     chain_settings,
@@ -19,6 +20,7 @@ from llmforge.cleaning.preparation import (
     inputs_fingerprint,
     num_workers,
     pseudonym_key_path,
+    require_key,
 )
 from llmforge.cleaning.settings import CleanConfig
 from llmforge.cleaning.workers import make_parts
@@ -39,6 +41,8 @@ _SUMS = ("input", "kept", "dropped", "changed")
 def preview(config: CleanConfig) -> dict[str, object]:
     """What would be read and written, after a look at the sources; reads and writes nothing."""
     size = check_inputs(config)
+    if config.scale is not None:
+        require_key(config)
     keep_freed_memory()
     writes = [str(Path(config.output_dir) / "corpus")]
     key = pseudonym_key_path(config)
@@ -52,9 +56,12 @@ def run(config: CleanConfig, console: Console, merge: bool = False) -> dict[str,
 
     Raises:
         DataError: a source cannot be read, too many rows are unreadable, or no document is left.
+        UsageError: parts are made by several machines, and there is no key of the pseudonyms.
         StopRequested: a signal came; what was measured stays in parts/, and the same command goes on from there.
     """
     size = check_inputs(config)
+    if merge or config.scale is not None:
+        require_key(config)
     started = time.monotonic()
     with StopSignals() as stop, RunFolder.open(config.output_dir, "clean", config.model_dump(mode="json")) as run:
         temporary, scratch = run.temporary("corpus"), run.temporary("survivors")
@@ -86,7 +93,7 @@ def _make(config: CleanConfig, run: RunFolder, places: Places, bar: Bar, call: _
 
     def measured() -> Iterator[Arrived]:
         documents = 0
-        for part in make_parts(_noted(stretches, used, merge), settings, call.workers, config.keep_parts):
+        for part in make_parts(_noted(stretches, used, merge, settings.key), settings, call.workers, config.keep_parts):
             used.add(part.path)
             entries = part.entries()
             yield part.source, part.path, entries
@@ -117,7 +124,7 @@ class _Call:
     workers: int
 
 
-def _noted(stretches: Iterable[Stretch], used: set[Path], merge: bool) -> Iterator[Stretch]:
+def _noted(stretches: Iterable[Stretch], used: set[Path], merge: bool, key: bytes | None) -> Iterator[Stretch]:
     """The stretches, their records put down as used; with `merge` all must be finished."""
     missing = count = 0
     for stretch in stretches:
@@ -131,7 +138,10 @@ def _noted(stretches: Iterable[Stretch], used: set[Path], merge: bool) -> Iterat
             yield stretch
     if missing:
         what = f"{missing:,} of {count:,} stretches of the input have no finished parts"
-        raise DataError(what, PARTS, "run the shards that are missing (--shard I/N), or clean without --merge")
+        hint = "run the shards that are missing (--shard I/N), or clean without --merge"
+        if key is not None:
+            hint += f"; shards by another key of the pseudonyms than {name_of_key(key)} do not fit (each says which)"
+        raise DataError(what, PARTS, hint)
 
 
 def _tidy(parts: Path, keep: set[Path]) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from llmforge.cleaning.bad_rows import BadRows
 from llmforge.cleaning.corpus_run import Arrived, Places, open_run
 from llmforge.cleaning.ledger import as_text
@@ -20,6 +22,7 @@ from llmforge.cleaning.pieces import Piece, Stretch, plan_stretches
 from llmforge.cleaning.pii.key_file import load_key
 from llmforge.cleaning.pii.vault import Vault
 from llmforge.cleaning.preparation import chain_settings, check_inputs, pseudonym_key_path
+from llmforge.cleaning.rules.rule_sets import RuleSet
 from llmforge.cleaning.settings import CleanConfig
 from llmforge.cleaning.signal_store import SignalStore
 from llmforge.cleaning.story import as_lines, story
@@ -27,6 +30,7 @@ from llmforge.cleaning.sweep import Sweep, parse_sweeps
 from llmforge.cleaning.workers import PieceCleaner
 from llmforge.errors import UsageError
 from llmforge.runtime.console import Console
+from llmforge.runtime.manifest import read_manifest
 from llmforge.runtime.run_folder import RunFolder
 from llmforge.runtime.stop import StopSignals
 from llmforge.stages.clean import VAULT, run
@@ -76,7 +80,8 @@ def _shard(text: str) -> tuple[int, int]:
 
 def tell_story(config: CleanConfig, identity: str, console: Console) -> dict[str, object]:
     """Prints what became of a document and why; the same as an object."""
-    told = story(_corpus(config), identity, config.rules)
+    corpus = _corpus(config)
+    told = story(corpus, identity, _rules_of(corpus, config, console))
     console.result("\n".join(as_lines(told)))
     return told
 
@@ -87,7 +92,8 @@ def show_sweep(config: CleanConfig, wanted: Sequence[str], console: Console) -> 
     from llmforge.report.table import table
 
     sweeps = parse_sweeps(wanted)
-    sweep = Sweep(SignalStore(_corpus(config)), config.rules)
+    corpus = _corpus(config)
+    sweep = Sweep(SignalStore(corpus), _rules_of(corpus, config, console))
     rows = [row for name, values in sweeps.items() for row in sweep.at(name, values)]
     lines = [
         [
@@ -175,3 +181,15 @@ def _corpus(config: CleanConfig) -> Path:
     if not corpus.is_dir():
         raise UsageError("there is no corpus of this config yet", corpus, "run llmforge clean with it first")
     return corpus
+
+
+def _rules_of(corpus: Path, config: CleanConfig, console: Console) -> Sequence[RuleSet]:
+    """The rules that the corpus was made with, which its verdicts follow from; says so when the config has others."""
+    try:
+        made = CleanConfig.model_validate(read_manifest(corpus, "corpus").config)
+    except ValidationError:
+        console.say("the corpus is of another version of llmforge: the thresholds shown are this config's, not its own")
+        return config.rules
+    if made.rules != config.rules:
+        console.say("the thresholds shown are those that the corpus was made with; this config has other rules")
+    return made.rules

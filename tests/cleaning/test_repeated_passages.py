@@ -66,7 +66,8 @@ def test_cuts_exactly_what_a_plain_reading_finds(seed: int, alphabet: int) -> No
     texts = pasted(seed, alphabet)
     joined = [" ".join(words) for words in texts]
     found = find(joined, CHOSEN)
-    rests = [without(text, found[number].cut if number in found else []).split() for number, text in enumerate(joined)]
+    left = {number: "" if one.drop else without(joined[number], one.cut) for number, one in found.items()}
+    rests = [left.get(number, text).split() for number, text in enumerate(joined)]
     assert rests == plain_rest(texts, LEAST)
 
 
@@ -125,6 +126,15 @@ def test_a_document_made_of_passages_is_dropped_and_is_no_earlier_text() -> None
     assert found[1].drop and found[1].cut == []
     assert list(found) == [1], "the words of the dropped document were not earlier text"
     assert 2 in find([first, own, texts[2]], SubstringSettings(min_words=8))
+
+
+def test_what_would_be_left_empty_is_dropped_whatever_may_remain() -> None:
+    first = sentence(1, 60)
+    found = find([first, f"\u2014 {first.upper()}!", f"{first} own"], SubstringSettings(min_words=8, min_remaining=0))
+    assert (found[1].drop, found[1].cut) == (True, [])
+    assert not found[2].drop and found[2].cut
+    whole = SubstringSettings(min_words=8, min_remaining=0, action="drop_document")
+    assert not find([first, first], whole)[1].drop
 
 
 def test_drop_document_cuts_nothing() -> None:

@@ -6,6 +6,7 @@ import lzma
 import random
 import struct
 import tarfile
+import warnings
 import zipfile
 from collections import Counter
 
@@ -251,3 +252,12 @@ def test_random_damage_is_a_data_error_or_changes_texts_but_never_anything_else(
         assert name in str(error)
     else:
         assert len(documents) + len(bad) <= 8
+
+
+def test_a_member_that_an_archive_holds_twice_has_two_ids(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for text in ("one", "two"):
+            archive.writestr("a.txt", text)
+    found = {document.id: document.text for document in read_source(SourceConfig(path=str(tmp_path)))}
+    assert found == {"a.zip/a.txt#1": "one", "a.zip/a.txt#1~2": "two"}

@@ -148,6 +148,7 @@ def test_a_saved_dataset_and_a_folder_of_data_files_are_read_alike(tmp_path, mon
             documents = list(read_source(source))
             assert [(d.text, d.metadata["n"], d.metadata["row"]) for d in documents] == [("a", 1, 1), ("b", 2, 2)]
             assert check_source(source).files and source_fingerprint(source)
+            assert documents[0].id == f"{name}/train#1"  # wherever the folder lies
     with pytest.raises(DataError, match="has no split 'test', only train"):
         list(read_source(SourceConfig(dataset=str(tmp_path / "dict"), split="test")))
 

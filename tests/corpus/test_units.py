@@ -245,9 +245,14 @@ def test_own_ids_are_raw_in_units_and_made_unique_in_order(tmp_path):
     found = by_units(source)[1]
     assert [document.id for document in found] == ["1", "1", "a.jsonl#3"]
     ids = UniqueIds()
-    for document in found:
-        ids.rename(document)
-    assert [document.id for document in found] == ["1", "1~2", "a.jsonl#3"] and ids.renamed == 1
+    assert [ids.claim(document.id) for document in found] == ["1", "1~2", "a.jsonl#3"]
+
+
+def test_ids_stay_unique_when_one_comes_very_often_or_looks_like_a_copy():
+    ids = UniqueIds()
+    assert [ids.claim("x") for _ in range(3000)] == ["x", *(f"x~{number}" for number in range(2, 3001))]
+    wanted = ["y~2", "y~4", *"yyyyyy", "y~3", "y~2~2", "y~2"]
+    assert len({ids.claim(name) for name in wanted}) == len(wanted)
 
 
 def test_encodings_other_than_utf_8_are_said_once_with_their_counts(tmp_path):

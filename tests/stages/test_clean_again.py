@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from llmforge.cleaning.pieces import PARTS
+from llmforge.cleaning.pieces import PARTS, plan_stretches
+from llmforge.cleaning.preparation import chain_settings
+from llmforge.corpus.folder import read_corpus
 from llmforge.errors import DataError, UsageError
 from llmforge.runtime.console import Console
 from llmforge.stages.clean import run
@@ -113,6 +115,72 @@ def test_a_changed_file_measures_only_what_changed(tmp_path: Path) -> None:
     same = before.keys() & parts(tmp_path / "out").keys()
     assert same and len(same) < len(parts(tmp_path / "out"))
     assert all(before[name] == parts(tmp_path / "out")[name] for name in same)
+
+
+def twins(folder: Path, **texts: str) -> None:
+    """A folder for each text, all with a file of the same name, size and time of change."""
+    for name, text in texts.items():
+        (folder / name).mkdir()
+        (folder / name / "a.txt").write_text(text)
+        os.utime(folder / name / "a.txt", ns=(1, 1))
+
+
+def test_two_sources_with_equal_file_facts_are_two_inputs(tmp_path: Path) -> None:
+    texts = {"one": prose(1), "two": prose(1).replace("the", "The", 1)[::-1]}
+    twins(tmp_path, **texts)
+    sources = ", ".join(f"{{path: {tmp_path / name}}}" for name in texts)
+    made = run(config_of(tmp_path, tmp_path / "out", f"sources=[{sources}]", "rules=[]", "repair=null"), QUIET)
+    assert made["kept"]["documents"] == 2  # type: ignore[index]
+    corpus = tmp_path / "out" / "corpus"
+    kept = [document for split in ("train", "valid") for document in read_corpus(corpus, split)]
+    assert {document.source: document.text for document in kept} == texts
+
+
+def test_a_renamed_folder_gives_its_new_name(tmp_path: Path) -> None:
+    twins(tmp_path, one=prose(1))
+    for name in ("one", "other"):
+        (tmp_path / "one").rename(tmp_path / name)
+        run(config_of(tmp_path, tmp_path / "out", f"sources=[{{path: {tmp_path / name}}}]"), QUIET)
+        assert {document.source for document in read_corpus(tmp_path / "out" / "corpus", "train")} == {name}
+
+
+def test_another_extractor_on_the_machine_reads_pages_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("trafilatura", reason="needs the extra html")
+    (tmp_path / "a.html").write_text(f"<html><body><article><p>{prose(1, 20)}</p></article></body></html>")
+    made = []
+    for has_it in (False, True):
+        monkeypatch.setattr("llmforge.corpus.html_extractors.has_extra", lambda name, has_it=has_it: has_it)
+        run(config_of(tmp_path / "a.html", tmp_path / "out"), QUIET)
+        made.append(set(parts(tmp_path / "out")))
+    assert len(made[0]) == 1 and not made[0] & made[1]
+
+
+@pytest.mark.parametrize("library", ["ftfy", "selectolax", "py3langid"])
+def test_another_version_of_a_library_measures_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    (tmp_path / "a.txt").write_text(prose(1))
+    config = config_of(tmp_path / "a.txt", tmp_path / "out", "language.keep=[en]")
+    made = set()
+    for version in ("1", "2", "2"):
+        versions = {library: version}
+        for module in ("llmforge.cleaning.pipeline", "llmforge.corpus.unit_reading"):
+            monkeypatch.setattr(f"{module}.version_of", lambda name, known=versions: known.get(name, ""))
+        measured = chain_settings(config, None, print).measured()
+        made |= {stretch.record for stretch in plan_stretches(config.sources, measured, tmp_path, print)}
+    assert len(made) == 2
+
+
+def test_changed_fields_of_a_dataset_come_into_the_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rows").write_text("what check_source finds")
+    sources = f"sources=[{{dataset: {tmp_path / 'data'}}}]"
+    for stars in (1, 2):
+        rows = [(1, {"text": prose(1), "stars": stars})]
+        monkeypatch.setattr("llmforge.corpus.units.read_dataset", lambda name, rows=rows: iter(rows))
+        run(config_of(tmp_path, tmp_path / "out", sources), QUIET)
+        (document,) = read_corpus(tmp_path / "out" / "corpus", "train")
+        assert document.metadata["stars"] == stars
 
 
 def test_a_broken_part_is_made_again(tmp_path: Path) -> None:

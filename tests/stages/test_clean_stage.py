@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,22 @@ def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path) -> None:
     assert one == three and len(one) > 2
 
 
+def test_a_source_without_a_name_has_one_label_on_all_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make_shards(make: Callable[[int, int], None], scale: object, logs: Path) -> bool:
+        monkeypatch.chdir(tmp_path)  # another machine stands elsewhere
+        make(0, 1)
+        monkeypatch.chdir(tmp_path / "texts")
+        return True
+
+    folder_of_texts(tmp_path / "texts")
+    monkeypatch.chdir(tmp_path / "texts")
+    monkeypatch.setattr("llmforge.stages.clean_shards.make_shards", make_shards)
+    scale = "scale={engine: processes, shards: 1}"
+    for path, label in ((".", "."), ("../texts", "texts")):
+        run(config_of(Path("x"), Path("../out"), f"sources=[{{path: {path}}}]", scale), QUIET)
+        assert {document.source for document in read_corpus(tmp_path / "out" / "corpus", "train")} == {label}
+
+
 def test_a_second_pass_over_the_corpus_changes_nothing(tmp_path: Path) -> None:
     source = folder_of_texts(tmp_path / "texts")
     run(config_of(source, tmp_path / "first", "anonymize={}"), QUIET)
@@ -156,6 +173,26 @@ def test_output_inside_the_source_is_refused(tmp_path: Path) -> None:
     source = folder_of_texts(tmp_path / "texts")
     with pytest.raises(UsageError, match="lie in each other"):
         run(config_of(source, source / "out"), QUIET)
+
+
+@pytest.mark.parametrize("pattern", ["*", "o*", "**", "**/*", "../g/*", "?*/corpus"])
+def test_a_pattern_that_covers_the_output_is_refused_before_there_is_any(tmp_path: Path, pattern: str) -> None:
+    folder = folder_of_texts(tmp_path / "g")
+    with pytest.raises(UsageError, match="lie in each other"):
+        run(config_of(folder / pattern, folder / "out" / "corpus"), QUIET)
+    run(config_of(folder / "*.jsonl", folder / "out"), QUIET)
+
+
+def test_what_a_run_wrote_is_not_read_by_a_pattern_or_link(tmp_path: Path) -> None:
+    folder = folder_of_texts(tmp_path / "g")
+    run(config_of(folder / "**/*.jsonl", folder / "out"), QUIET)
+    (folder / "out" / "own.jsonl").write_text("{}")
+    with pytest.raises(UsageError, match="lie in each other"):
+        run(config_of(folder / "**/*.jsonl", folder / "out"), QUIET)
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "corpus").symlink_to(folder / "out" / "corpus")
+    with pytest.raises(UsageError, match="lie in each other"):
+        run(config_of(tmp_path / "links", folder / "out"), QUIET)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from llmforge.cleaning.rules.code import Code
 from llmforge.cleaning.settings import CleanConfig
-from llmforge.corpus.folder import read_corpus
+from llmforge.cleaning.signal_store import SignalStore
+from llmforge.cleaning.sweep import Sweep
+from llmforge.corpus.folder import SPLITS, read_corpus
 from llmforge.errors import DataError, UsageError
 from llmforge.runtime.console import Console
 from llmforge.stages.clean_views import answer
@@ -79,6 +82,41 @@ def test_a_sweep_says_what_a_run_with_that_threshold_does(
 def test_a_wrong_sweep_is_refused(finished: tuple[CleanConfig, dict[str, Any]], wrong: str) -> None:
     with pytest.raises(UsageError):
         answer(finished[0], QUIET, sweep=[wrong])
+
+
+def test_a_changed_config_is_told_with_the_thresholds_that_the_corpus_was_made_with(
+    finished: tuple[CleanConfig, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, _ = finished
+    wanted = ["gopher_quality.min_words=20,50"]
+    expected = answer(config, Console(json=True), sweep=wanted), answer(config, Console(json=True), why="row-13")
+    assert "other rules" not in capsys.readouterr().err
+    rules = "rules=[{name: gopher_quality, min_words: 20}, {name: c4}]"
+    other = config_of(Path("x"), Path(config.output_dir), rules)
+    told = answer(other, Console(json=True), sweep=wanted), answer(other, Console(json=True), why="row-13")
+    assert told == expected
+    assert capsys.readouterr().err.count("this config has other rules") == 2
+    with pytest.raises(UsageError, match="no rule set that the corpus was made with"):
+        answer(other, QUIET, sweep=["c4.min_sentences=3"])
+
+
+def test_a_signal_that_was_not_measured_is_named(finished: tuple[CleanConfig, dict[str, Any]]) -> None:
+    store = SignalStore(Path(finished[0].output_dir) / "corpus")
+    sweep = Sweep(store, [Code()])
+    lacking = next(threshold for threshold in sweep.thresholds.values() if threshold.signal not in store.signals)
+    with pytest.raises(UsageError, match=f"not measured for the signal {lacking.signal}"):
+        sweep.at(lacking.name, [1.0])
+
+
+def test_signals_are_kept_behind_many_documents_without_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmforge.cleaning.signal_store.GROUP_ROWS", 4)
+    source = tmp_path / "texts.jsonl"
+    texts = [*" " * 9, *map(prose, range(5))]
+    source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    config = config_of(source, tmp_path / "out")
+    answer(config, QUIET)
+    (row,) = answer(config, QUIET, sweep=["gopher_quality.min_words=100000"])["sweep"]  # type: ignore[misc]
+    assert row["failing"] == 5
 
 
 def test_every_document_has_its_story(finished: tuple[CleanConfig, dict[str, Any]]) -> None:
@@ -181,6 +219,23 @@ def test_a_file_without_its_row_is_told_the_id(finished: tuple[CleanConfig, dict
     with pytest.raises(DataError) as raised:
         answer(config, QUIET, why="b.txt")
     assert "such as inner/a.txt#1" in str(raised.value.hint)
+
+
+def test_documents_of_equal_file_names_have_each_their_own_story(tmp_path: Path) -> None:
+    for name, text in {"one": prose(1), "two": "too short", "three": prose(1)}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.jsonl").write_text(json.dumps({"text": text}) + "\nno row\n")
+    sources = ", ".join(f"{{path: {tmp_path / name}}}" for name in ("one", "two", "three"))
+    config = config_of(tmp_path, tmp_path / "out", f"sources=[{sources}]", "max_bad_fraction=1")
+    answer(config, QUIET)
+    first, short, copy = (answer(config, QUIET, why=f"a.jsonl#1{mark}") for mark in ("", "~2", "~3"))
+    assert [told["measured"]["source"] for told in (first, short, copy)] == ["one", "two", "three"]  # type: ignore[index]
+    assert first["fate"] == "kept" and first["text"] == prose(1)
+    assert short["metadata"]["reason"] == "gopher_quality"  # type: ignore[index]
+    assert copy["metadata"]["kept"] == "a.jsonl#1"  # type: ignore[index]
+    corpus = tmp_path / "out" / "corpus"
+    ids = [document.id for split in SPLITS for document in read_corpus(corpus, split)]
+    assert len(set(ids)) == len(ids) == 6
 
 
 def test_two_questions_at_once_are_refused(finished: tuple[CleanConfig, dict[str, Any]]) -> None:

@@ -1,12 +1,13 @@
-"""The step of the chain: a label and a score for each text, and which texts stay by them.
+"""The step of the chain: how probable each label of a text is, and which texts stay by that.
 
-A pure function of the text: batches only make it faster. The model is loaded at the first text, once in each process.
+Measuring needs the text and the model, and is a pure function of the text: batches only make it faster. Deciding needs
+what was measured alone, so that other labels to keep or another `min_score` measure nothing again. The model is loaded
+at the first text, once in each process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -16,15 +17,9 @@ from llmforge.cleaning.verdict import KEEP, Drop, Verdict
 from llmforge.errors import UsageError
 
 _DIGITS = 4  # of a score in the metadata
+_MEASURED_DIGITS = 9  # of what is kept of a label's probability; one that is 0 then is left out
 
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """The most probable label of a text, its probability, and whether the text stays."""
-
-    label: str
-    score: float
-    verdict: Verdict
+Labels = Mapping[str, float]  # the probability of each label
 
 
 class Classify:
@@ -54,32 +49,50 @@ class Classify:
             raise UsageError(what, "classify.keep", "name labels that it knows")
         return found
 
+    def load(self) -> None:
+        """Loads the model now; raises as `classifier` does."""
+        _ = self.classifier
+
     def __call__(self, text: str) -> Verdict:
         """Keep or Drop."""
-        return self.judge([text])[0].verdict
+        (labels,) = self.measure([text])
+        label = self.blamed(labels)
+        return KEEP if label is None else self.drop(labels, label, self.telling(text, label))
 
-    def judge(self, texts: Sequence[str]) -> list[Judgement]:
-        """Label, score and verdict of each text."""
-        labels = self.classifier.labels
+    def measure(self, texts: Sequence[str]) -> list[dict[str, float]]:
+        """How probable each label of each text is."""
+        names = self.classifier.labels
+        rows = self.classifier.probabilities(texts).tolist()
+        rounded = ([round(value, _MEASURED_DIGITS) for value in row] for row in rows)
+        return [{name: value for name, value in zip(names, row, strict=True) if value} for row in rounded]
+
+    def wanted(self, labels: Labels) -> float:
+        """How probable the labels to keep are together; 1 when all are kept."""
         keep = self._settings.keep
-        unwanted = [] if keep is None else [at for at, label in enumerate(labels) if label not in keep]
-        found = []
-        for text, row in zip(texts, self.classifier.probabilities(texts).tolist(), strict=True):
-            best = max(range(len(labels)), key=row.__getitem__)
-            kept = 1.0 - sum(row[at] for at in unwanted)
-            stays = not unwanted or kept >= self._settings.min_score
-            verdict = KEEP if stays else self._drop(text, kept, max(unwanted, key=row.__getitem__), row)
-            found.append(Judgement(labels[best], row[best], verdict))
-        return found
+        unwanted = sum(value for label, value in labels.items() if keep is not None and label not in keep)
+        return round(1.0 - unwanted, _MEASURED_DIGITS)
 
-    def facts(self, judgement: Judgement) -> dict[str, object]:
-        """What goes into a document's metadata."""
-        field = self._settings.label
-        return {field: judgement.label, f"{field}_score": round(judgement.score, _DIGITS)}
+    def blamed(self, labels: Labels) -> str | None:
+        """The label that speaks most against a text that does not stay; None for one that does."""
+        keep = self._settings.keep
+        unwanted = [label for label in labels if keep is not None and label not in keep]
+        if not unwanted or self.wanted(labels) >= self._settings.min_score:
+            return None
+        return max(unwanted, key=labels.__getitem__)
 
-    def _drop(self, text: str, kept: float, blamed: int, row: list[float]) -> Drop:
-        label = self.classifier.labels[blamed]
-        told = ", ".join(repr(run) for run, _ in self.classifier.explain(text, label))
+    def telling(self, text: str, label: str) -> list[str]:
+        """The runs of words that spoke most for a label."""
+        return [run for run, _ in self.classifier.explain(text, label)]
+
+    def drop(self, labels: Labels, blamed: str, telling: Sequence[str]) -> Drop:
+        """The reason against a text for the label that is blamed."""
+        told = ", ".join(map(repr, telling))
         wanted = " or ".join(self._settings.keep or ())
-        because = f"the probability of {wanted} is {kept:.3f} and that of {label} {row[blamed]:.3f}"
+        because = f"the probability of {wanted} is {self.wanted(labels):.3f} and that of {blamed} {labels[blamed]:.3f}"
         return Drop(self.name, "min_score", f"{because}, mostly for {told}" if told else because)
+
+    def facts(self, labels: Labels) -> dict[str, object]:
+        """What goes into a document's metadata: the most probable label and how probable it is."""
+        field = self._settings.label
+        best = max(labels, key=labels.__getitem__)
+        return {field: best, f"{field}_score": round(labels[best], _DIGITS)}

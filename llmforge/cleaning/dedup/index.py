@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import tempfile
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,11 +190,15 @@ def _mapped(path: Path, dtype: str, shape: tuple[int | None, ...]) -> Any:
 class EarlierCorpora:
     """All earlier corpora of a config as one row of documents, numbered from 0; follows `near.Earlier`.
 
-    `scratch` is a folder for the texts that are read again. Usable as a context manager.
+    `scratch` is a folder for the texts that are read again; `told_id` gives a document's id as it may be written.
+    Usable as a context manager.
     """
 
-    def __init__(self, indexes: Sequence[CorpusIndex], scratch: Path | None = None) -> None:
+    def __init__(
+        self, indexes: Sequence[CorpusIndex], scratch: Path | None = None, told_id: Callable[[str], str] = str
+    ) -> None:
         self._indexes = list(indexes)
+        self._told_id = told_id
         self._spill = tempfile.TemporaryFile(dir=scratch)
         self._places: dict[int, tuple[int, int]] = {}
         self._starts = array("q", [0])
@@ -225,7 +229,7 @@ class EarlierCorpora:
     def id(self, number: int) -> str:
         """The id of a document, with the place of its corpus before it."""
         corpus, own = self._find(number)
-        return f"{self._indexes[corpus].name}: {self._indexes[corpus].id(own)}"
+        return f"{self._indexes[corpus].name}: {self._told_id(self._indexes[corpus].id(own))}"
 
     def _find(self, number: int) -> tuple[int, int]:
         from bisect import bisect_right

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-CLASSIFIER = "classifier"  # the score field that stands for the classifier's own score
+CLASSIFIER = "classifier"  # the score field that stands for how probable the classifier finds its labels to keep
 
 
 class KeepSettings(Config):

@@ -227,8 +227,10 @@ def _in_characters(
         reach = there + end - begin - 1
         passages.append(Passage(int(starts[begin]), int(ends[end - 1]), earlier, int(first[there]), int(last[reach])))
     edges = [*starts.tolist(), len(text)]
-    drop = own_share < settings.min_remaining
-    cuts = [(edges[begin], edges[end]) for begin, end in cut] if settings.action == "cut" and not drop else []
+    cuts = [(edges[begin], edges[end]) for begin, end in cut] if settings.action == "cut" else []
+    # Of a document without a word of its own nothing would be left but marks, whatever share is asked for.
+    drop = own_share < settings.min_remaining or (bool(cuts) and own_share <= 0)
+    cuts = [] if drop else cuts
     return Repeated(passages, cuts, own_share, drop)
 
 

@@ -37,6 +37,11 @@ class AnonymizeSettings(Config):
     reversible: bool = Field(
         default=True, description="keep the originals, sealed by the key, so that its owner can put them back"
     )
+    metadata: bool = Field(
+        default=True,
+        description="also in the other fields and the own ids of rows: all text in them, but not numbers, nor file and "
+        "row, which say where a document lay; false leaves fields and ids as they are, personal data too",
+    )
     phone_regions: list[str] = Field(
         default=["US", "GB", "DE", "FR", "IN", "AU"], description="whose national telephone numbers are known"
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import stat
+from collections.abc import Collection
 from pathlib import Path
 
 from llmforge.errors import DataError, UsageError
@@ -19,16 +21,22 @@ def default_key_file() -> Path:
     return (Path(folder) if folder else Path.home() / ".config") / "llmforge" / "pseudonym.key"
 
 
-def key_path(setting: str | None, output_dir: Path) -> Path:
-    """The key file that a config means.
+def key_path(setting: str | None, output_dir: Path, made: Collection[str] = ("corpus",)) -> Path:
+    """The key file that a config means; `made` are the folders in `output_dir` that a run makes.
 
     Raises:
-        UsageError: it lies inside the corpus folder, which is made to be handed on.
+        UsageError: it lies in one of them: the corpus is handed on, and all are made anew.
     """
     path = Path(setting).expanduser() if setting else default_key_file()
-    if path.absolute().is_relative_to((output_dir / "corpus").absolute()):
-        raise UsageError("the key would be handed on with the corpus", path, "set anonymize.key_file outside of it")
+    if any(path.resolve().is_relative_to((output_dir / folder).resolve()) for folder in made):
+        what = "the key would be handed on with the corpus, or removed with what is made anew"
+        raise UsageError(what, path, f"set anonymize.key_file outside of {output_dir}")
     return path
+
+
+def name_of_key(key: bytes) -> str:
+    """Eight letters that tell keys apart and nothing of them."""
+    return hashlib.sha256(b"name" + key).hexdigest()[:8]
 
 
 def load_key(path: Path) -> tuple[bytes, bool]:

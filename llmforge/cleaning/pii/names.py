@@ -8,6 +8,8 @@ recogniser sees one, in one pass; the promise that a second pass finds nothing h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
 
 from llmforge.cleaning.pii.match import Match
 from llmforge.cleaning.pii.pseudonyms import NAME_STAND_IN
@@ -15,6 +17,15 @@ from llmforge.errors import MachineError
 
 _LABELS = frozenset({"PERSON", "PER"})
 _MAX_CHARACTERS = 200_000  # spaCy needs about 1 GB of memory for a million characters, and refuses more
+
+
+def model_folder(model: str) -> Path | None:
+    """The folder that a pipeline lies in; None for one that is installed as a package, which comes first."""
+    try:
+        metadata.distribution(model)
+    except (metadata.PackageNotFoundError, ValueError):
+        return Path(model).absolute() if Path(model).is_dir() else None
+    return None
 
 
 def load_recogniser(model: str) -> Callable[[str], Iterable[tuple[int, int]]]:

@@ -132,6 +132,9 @@ def _read(path: Path) -> Iterable[Sealed]:
     try:
         if json.loads(lines[0]) != _HEADER:
             raise ValueError("another header")
-        return [Sealed(**json.loads(line)) for line in lines[1:]]
+        entries = [Sealed(**json.loads(line)) for line in lines[1:]]
+        if not all(isinstance(value, str) for entry in entries for value in entry):
+            raise ValueError("an entry that is no text")
+        return entries
     except (ValueError, TypeError, IndexError) as error:
         raise DamagedError("this is no vault of stand-ins", path, "give the file that clean wrote") from error

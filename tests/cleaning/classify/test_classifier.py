@@ -128,24 +128,26 @@ def step(classifier: Classifier, folder: Path, **more: object) -> Classify:
 
 def test_the_step_keeps_labels_and_says_why_a_text_goes(classifier: Classifier, tmp_path: Path) -> None:
     keeps = step(classifier, tmp_path / "m", keep=["sea", "court"], label="topic")
-    found = keeps.judge(UNSEEN)
-    assert sum(judged.verdict == KEEP for judged in found[:60]) >= 57
-    dropped = [judged.verdict for judged in found[60:120] if isinstance(judged.verdict, Drop)]
+    found = [keeps(text) for text in UNSEEN]
+    assert found[:60].count(KEEP) >= 57
+    dropped = [verdict for verdict in found[60:120] if isinstance(verdict, Drop)]
     assert len(dropped) >= 57
     assert all(drop.name == "classify.min_score" for drop in dropped)
     assert dropped[0].because.startswith("the probability of sea or court is 0.")
     assert "that of kitchen 0.9" in dropped[0].because and "mostly for '" in dropped[0].because
     assert any(word in dropped[0].because.partition("mostly for")[2] for word in WORDS["kitchen"].split())
-    assert [keeps(text) for text in UNSEEN] == [judged.verdict for judged in found]
-    facts = keeps.facts(found[0])
-    assert facts == {"topic": "sea", "topic_score": round(found[0].score, 4)}
+    measured = keeps.measure(UNSEEN)
+    assert [keeps.blamed(labels) is None for labels in measured] == [verdict == KEEP for verdict in found]
+    assert keeps.wanted(measured[0]) == pytest.approx(measured[0]["sea"] + measured[0].get("court", 0), abs=1e-8)
+    assert keeps.facts(measured[0]) == {"topic": "sea", "topic_score": round(measured[0]["sea"], 4)}
 
 
 def test_without_keep_nothing_is_dropped(classifier: Classifier, tmp_path: Path) -> None:
     labels = step(classifier, tmp_path / "m")
-    judged = labels.judge([*UNSEEN, "", "\x00"])
-    assert all(one.verdict == KEEP for one in judged)
-    assert [one.label for one in judged[:180]] == classifier.predict(UNSEEN)[0]
+    assert all(labels(text) == KEEP for text in [*UNSEEN, "", "\x00"])
+    measured = labels.measure(UNSEEN)
+    assert [labels.facts(one)["label"] for one in measured] == classifier.predict(UNSEEN)[0]
+    assert {labels.wanted(one) for one in measured} == {1.0}
 
 
 def test_all_labels_keep_all_and_a_higher_threshold_keeps_fewer(classifier: Classifier, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -166,6 +167,11 @@ def test_a_vault_that_was_changed_is_refused(tmp_path: Path) -> None:
     path.write_text("\n".join([lines[0], lines[1], lines[2].replace('"email"', '"phone"')]))
     with pytest.raises(DamagedError, match="was changed"):
         Vault(path, KEY)
+    for name in Sealed._fields:
+        changed = {**json.loads(lines[1]), name: 3}
+        path.write_text("\n".join([lines[0], json.dumps(changed)]))
+        with pytest.raises(DamagedError, match="no vault"):
+            Vault(path, KEY)
     path.write_text("no vault")
     with pytest.raises(DamagedError, match="no vault"):
         Vault(path, KEY)

@@ -27,3 +27,11 @@ def test_the_key_is_made_once_and_kept_private(tmp_path: Path) -> None:
 def test_a_key_inside_the_corpus_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="handed on"):
         key_path(str(tmp_path / "corpus" / "k"), tmp_path)
+    with pytest.raises(UsageError, match="handed on"):
+        key_path(str(tmp_path / "x" / ".." / "corpus" / "k"), tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "corpus")
+    with pytest.raises(UsageError, match="handed on"):
+        key_path(str(tmp_path / "link" / "k"), tmp_path)
+    with pytest.raises(UsageError, match="made anew"):
+        key_path(str(tmp_path / "parts" / "k"), tmp_path, ("corpus", "parts"))
+    assert key_path(str(tmp_path / "k"), tmp_path, ("corpus", "parts")) == tmp_path / "k"
