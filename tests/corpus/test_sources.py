@@ -101,6 +101,37 @@ def test_parquet_rows_become_plain_and_a_bad_footer_is_named(tmp_path):
         list(read_source(SourceConfig(path=str(tmp_path / "a.parquet"))))
 
 
+def test_times_of_parquet_that_are_finer_than_pythons_are_cut_to_microseconds(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fine, kind = 1_600_000_000_123_456_789, pa.timestamp("ns")
+    pairs = [("when", kind), ("deep", pa.list_(pa.struct([("at", kind)])))]
+    facts = {"text": "a", "when": fine, "deep": [{"at": fine}, None]}
+    table = pa.Table.from_pylist([facts, {"text": "b"}], pa.schema([("text", pa.string()), *pairs]))
+    for name in ("new.parquet", "old.parquet"):
+        pq.write_table(table, tmp_path / name, use_deprecated_int96_timestamps=name == "old.parquet")
+        documents = list(read_source(SourceConfig(path=str(tmp_path / name))))
+        # With pandas installed pyarrow gives its own times, whose text is longer: what is read depends on no library.
+        when = "2020-09-13T12:26:40.123456"
+        assert [d.metadata["when"] for d in documents] == [when, None]
+        assert documents[0].metadata["deep"] == [{"at": when}, None]
+
+
+def test_a_row_of_parquet_that_has_no_value_in_python_is_a_bad_row_and_the_others_stay(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    offsets = pa.array(["aa", "bb", "cc"]).buffers()[1]
+    broken = pa.Array.from_buffers(pa.string(), 3, [None, offsets, pa.py_buffer(b"aa\xff\xfecc")])
+    late = pa.array([0, 1, 10**18], pa.timestamp("us"))
+    pq.write_table(pa.table({"text": broken, "when": late}), tmp_path / "a.parquet")
+    bad: list[BadRow] = []
+    assert [d.id for d in read_source(SourceConfig(path=str(tmp_path)), bad.append)] == ["a.parquet#1"]
+    assert [row.where for row in bad] == ["a.parquet:2", "a.parquet:3"]
+    assert all("it has a value that cannot be read" in row.reason for row in bad)
+
+
 def test_the_fingerprint_follows_what_would_be_read(folder):
     source = SourceConfig(path=str(folder))
     before = source_fingerprint(source)
