@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,19 @@ def test_documents_carry_stable_ids_and_where_they_come_from(folder):
         "mine: 2 ids came more than once; copies are named id~2 ...",
     ]
     assert [d.id for d in read_source(source, bad.append)] == [d.id for d in documents]
+
+
+def test_the_text_key_is_of_rows_and_a_text_beside_them_has_none(tmp_path):
+    (tmp_path / "a.txt").write_text("A text.")
+    (tmp_path / "b.jsonl").write_text('{"body": "A row.", "text": "no"}\n')
+    (tmp_path / "c.csv").write_text("body,n\nA cell.,1\n")
+    (tmp_path / "d.html").write_text("<p>A page.</p>")
+    with zipfile.ZipFile(tmp_path / "e.zip", "w") as archive:
+        archive.writestr("a.md", "# Head")
+        archive.writestr("b.jsonl", '{"body": "Packed."}\n')
+    source = SourceConfig(path=str(tmp_path), text_key="body", html={"extractor": "fast"})
+    texts = ["A text.", "A row.", "A cell.", "A page.", "# Head", "Packed."]
+    assert [document.text.strip() for document in read_source(source)] == texts
 
 
 def test_without_a_place_for_bad_rows_the_first_is_an_error_with_file_and_row(folder):
