@@ -30,18 +30,31 @@ def read_parquet(what: Readable, where: str, groups: tuple[int, ...] | None = No
     """(row number, fields) of all row groups, or of `groups`, whose first row has the number `first`.
 
     Raises:
-        DataError: the file has no good footer, a damaged page, or is a bomb.
+        DataError: the file has no good footer or is a bomb; or, behind the rows of all other row groups, one has a
+            damaged page.
     """
-    number = first - 1
+    fault: DataError | None = None
     with _opened(what, where) as file:
-        batches = file.iter_batches(batch_size=BATCH_ROWS, row_groups=None if groups is None else list(groups))
-        while True:
-            with _faults(f"{where}:{number + 1}"):
-                batch = next(batches, None)
-            if batch is None:
-                return
-            for number, fields in enumerate(_fields(batch), number + 1):  # noqa: B020 - it goes on counting
-                yield number, fields if isinstance(fields, dict) else BadRow(f"{where}:{number}", fields, 0)
+        for group in range(file.num_row_groups) if groups is None else groups:
+            try:
+                yield from _group_rows(file, group, where, first)
+            except DataError as error:
+                fault = fault or error
+            first += file.metadata.row_group(group).num_rows
+    if fault is not None:
+        raise fault
+
+
+def _group_rows(file: Any, group: int, where: str, first: int) -> Iterator[Row]:
+    number = first - 1
+    batches = file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group])
+    while True:
+        with _faults(f"{where}:{number + 1}"):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        for number, fields in enumerate(_fields(batch), number + 1):  # noqa: B020 - it goes on counting
+            yield number, fields if isinstance(fields, dict) else BadRow(f"{where}:{number}", fields, 0)
 
 
 def _fields(batch: Any) -> list[dict[str, object] | str]:
