@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined]
 
 MAX_MEMBERS = 1_000_000
+MAX_MEMBER_BYTES = 256 << 20  # of a member that has to be read whole
 MAX_DIRECTORY_BYTES = 256 << 20  # of a zip file, which is read whole
 MAX_HEADER_BYTES = 1 << 20  # of a tar member's long name or its own attributes
 _END_RECORD = b"PK\x05\x06"

@@ -100,6 +100,17 @@ def find_files(path: str, format: str = "auto") -> Listing:
     return listing
 
 
+def root_of(path: str) -> Path:
+    """What the names of `find_files` are below: the folder itself, a file's folder, or a pattern's fixed part."""
+    root = Path(path).expanduser()
+    if root.is_dir():
+        return root
+    if _exists(root):
+        return root.parent
+    parts = root.parts
+    return Path(*parts[: next((index for index, part in enumerate(parts) if glob.has_magic(part)), -1)])
+
+
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
@@ -141,9 +152,7 @@ def _listing(pairs: Iterator[tuple[Path, str]], format: str) -> Listing:
 
 def _matches(pattern: str) -> Iterator[tuple[Path, str]]:
     """Files that the pattern names, by their place below its fixed part; folders among them are walked."""
-    parts = Path(pattern).parts
-    fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
-    root = Path(*parts[:fixed])
+    root = root_of(pattern)
     seen: set[str] = set()
     for match in glob.iglob(pattern, recursive=True):
         found = Path(match)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmforge.corpus.archives import Archive, Member
+from llmforge.corpus.archives import MAX_MEMBER_BYTES, Archive, Member
 from llmforge.corpus.compressed import bytes_taken, compression_of, open_bytes
 from llmforge.corpus.document import BadRow, Document
 from llmforge.corpus.file_pieces import BLOCK_FORMATS, Piece, pieces_of, unit_of
@@ -44,7 +44,6 @@ GROUP_FILES = 256
 PACKED_FACTOR = 4  # a packed file counts as so many times its size
 LARGE_TEXT_BYTES = 32 << 20  # from here on a text has parts
 LARGE_GROUP_BYTES = 64 << 20  # a Parquet row group beyond this is streamed by the parent
-MAX_MEMBER_BYTES = 256 << 20  # of a file in an archive that has to be read whole
 BATCH_DOCUMENTS = 1024
 PAGES = frozenset(["html", "warc"])
 

@@ -202,6 +202,10 @@ def test_rows_are_read_with_their_place_and_the_first_bad_one_raises(tmp_path):
     (tmp_path / "b.json").write_text('[{"a": 3}]')
     (tmp_path / "notes.txt").write_text("no rows")
     assert list(read_rows(str(tmp_path))) == [({"a": 1}, "a.jsonl:1"), ({"a": 2}, "a.jsonl:3"), ({"a": 3}, "b.json:1")]
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
+        archive.writestr("in/d.jsonl", '{"a": 4}\n')
+    assert len(list(read_rows(str(tmp_path)))) == 3  # an archive beside files of rows is not opened
+    assert list(read_rows(str(tmp_path / "*.zip"))) == [({"a": 4}, "c.zip/in/d.jsonl:1")]
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a"\n')
     with pytest.raises(DataError, match="a.jsonl:2: it is not valid JSON"):
         list(read_rows(str(tmp_path)))
