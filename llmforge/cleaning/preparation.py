@@ -10,7 +10,7 @@ from pathlib import Path
 from llmforge.cleaning.classify.classifier import KIND
 from llmforge.cleaning.classify.examples import check_places, fingerprints
 from llmforge.cleaning.classify.settings import ClassifySettings
-from llmforge.cleaning.decontaminate.items import build_index
+from llmforge.cleaning.decontaminate.items import build_index, places_of
 from llmforge.cleaning.pieces import PARTS
 from llmforge.cleaning.pii.key_file import key_path, load_key
 from llmforge.cleaning.pii.names import model_folder
@@ -105,7 +105,8 @@ def chain_settings(
         key = secrets.token_bytes(32)
     # Not where they lie; but in their order, in which a document's hits name items.
     items = [source_fingerprint(_rows(path), with_path=False) for path in _evaluation_files(config)]
-    beside = [*_read_beside(classify).values(), *items, *_recogniser(config)]
+    names = sorted(places_of(_evaluation_files(config)).values())
+    beside = [*_read_beside(classify).values(), *items, *names, *_recogniser(config)]
     return ChainSettings(
         repair=config.repair,
         language=config.language,

@@ -14,13 +14,14 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from llmforge.corpus.compressed import (
     FREE_BYTES,
+    INPUT_BYTES,
     MAX_RATIO,
     bytes_taken,
     compression_of,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined]
 
 MAX_MEMBERS = 1_000_000
+MAX_MEMBER_BYTES = 256 << 20  # of a member that has to be read whole
 MAX_DIRECTORY_BYTES = 256 << 20  # of a zip file, which is read whole
 MAX_HEADER_BYTES = 1 << 20  # of a tar member's long name or its own attributes
 _END_RECORD = b"PK\x05\x06"
@@ -85,7 +87,8 @@ class Archive:
         return max(self._taken, bytes_taken(self._stream)) if self._stream is not None else self._taken
 
     def members(self) -> Iterator[Member | BadRow]:
-        """The members in the archive's order, those that cannot be read as BadRow.
+        """The members in the archive's order, those that are refused as BadRow. Where reading one raises a DataError
+        that names the member and not the archive, the others can be read.
 
         Raises:
             DataError: the archive is damaged or a bomb.
@@ -112,7 +115,7 @@ class Archive:
                     reason = _why_no_member(info)
                     found = self._look(info.filename, info.file_size, reason)
                     if isinstance(found, str):
-                        with archive.open(info) as member:
+                        with closing(_ZipMember(archive, info, f"{self.name}/{_printable(info.filename)}")) as member:
                             yield self._member(member, info.filename, found, info.file_size, info.compress_size, budget)
                     elif found is not None:
                         yield found
@@ -202,10 +205,32 @@ class _Counted(io.RawIOBase):
     def readinto(self, buffer: Buffer) -> int:
         view = memoryview(buffer)
         with _damage_named(self._budget.name):
-            data: bytes = self._stream.read(len(view))  # type: ignore[attr-defined]
+            # One step: `read` would lose what comes before a damage.
+            data: bytes = self._stream.read1(min(len(view), INPUT_BYTES))  # type: ignore[attr-defined]
         self._budget.take(len(data))
         view[: len(data)] = data
         return len(data)
+
+
+class _ZipMember:
+    """A member of a zip file, opened when it is read: one that is damaged says nothing of the others."""
+
+    def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> None:
+        self._archive, self._info, self._name = archive, info, name
+        self._file: Any = None
+
+    def read1(self, size: int) -> bytes:
+        try:
+            if self._file is None:
+                self._file = self._archive.open(self._info)
+            return self._file.read1(size)  # type: ignore[no-any-return]
+        except _DAMAGE as error:
+            reason = str(error) or type(error).__name__
+            raise DataError(f"is damaged in the archive ({reason})", self._name, "copy or download it again") from None
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import io
 import lzma
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -86,6 +86,32 @@ def open_seekable(what: Readable, where: str) -> BinaryIO:
     return spooled
 
 
+def blocks_of(stream: BinaryIO, size: int) -> Iterator[bytes]:
+    """The rest of a buffered stream in blocks of `size` bytes; what comes before a damage is given before that is told.
+
+    Raises:
+        DataError: the stream is damaged.
+    """
+    held: list[bytes] = []
+    length = 0
+    while True:
+        try:
+            # `read` would lose what it has when the next step fails.
+            data = stream.read1(size - length)  # type: ignore[attr-defined]
+        except DataError:
+            if held:
+                yield b"".join(held)
+            raise
+        held.append(data)
+        length += len(data)
+        if length == size or not data:
+            if length:
+                yield b"".join(held) if len(held) > 1 else data
+            if not data:
+                return
+            held, length = [], 0
+
+
 def read_whole(what: Readable, where: str, limit: int) -> bytes | None:
     """All bytes, or None when there are more than `limit`."""
     with open_bytes(what, where) as stream:
@@ -95,7 +121,8 @@ def read_whole(what: Readable, where: str, limit: int) -> bytes | None:
 
 def _reader(raw: BinaryIO, kind: str) -> Callable[[int], bytes]:
     if kind == "gzip":
-        return gzip.GzipFile(fileobj=raw).read
+        inner = gzip.GzipFile(fileobj=raw)
+        return lambda size: inner.read1(min(size, INPUT_BYTES))  # `read` would lose what comes before a damage
     if kind == "zstd":
         return _ZstdSource(raw).read
     if kind == "xz":

@@ -96,6 +96,9 @@ def _header(lines: io.TextIOWrapper, delimiter: str, where: str) -> tuple[tuple[
 def table_blocks(lines: io.TextIOWrapper, table: Table, first: int, size: int) -> Iterator[tuple[int, str | BadRow]]:
     """(line of the first row, text) of blocks of about `size` characters that end where a row does; a row beyond the
     limit is a BadRow without its place.
+
+    Raises:
+        DataError: the file is damaged; what comes before has been given.
     """
     block: list[str] = []
     length = whole = kept = 0  # characters; and lines and characters up to the end of the last row
@@ -107,6 +110,10 @@ def table_blocks(lines: io.TextIOWrapper, table: Table, first: int, size: int) -
             line = next(limited, "")
         except csv.Error:
             line = None
+        except DataError:  # the file is damaged from here on
+            if whole:
+                yield start, "".join(block[:whole])
+            raise
         if line:
             block.append(line)
             length += len(line)

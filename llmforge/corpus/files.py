@@ -137,6 +137,16 @@ def _fixed_part(pattern: Path) -> tuple[Path, Sequence[str]]:
     return Path(*parts[:fixed]), parts[fixed:]
 
 
+def root_of(path: str) -> Path:
+    """What the names of `find_files` are below: the folder itself, a file's folder, or a pattern's fixed part."""
+    root = Path(path).expanduser()
+    if root.is_dir():
+        return root
+    if _exists(root):
+        return root.parent
+    return _fixed_part(root)[0]
+
+
 def _exists(path: Path) -> bool:
     try:
         return path.exists()

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from llmforge.corpus.compressed import Readable, open_bytes, read_whole
+from llmforge.corpus.compressed import Readable, blocks_of, open_bytes, read_whole
 from llmforge.corpus.document import BadRow
 from llmforge.errors import DataError
 
@@ -45,8 +45,9 @@ def json_blocks(stream: BinaryIO, where: str, size: int) -> Iterator[tuple[int, 
     number = 1
     held: list[bytes] = []  # the beginning of the next block
     length = 0
-    data = _without_mark(stream.read(size), where)
-    while data:
+    for index, data in enumerate(blocks_of(stream, size)):
+        if index == 0:
+            data = _without_mark(data, where)
         cut = data.rfind(b"\n") + 1
         if cut:
             block = b"".join([*held, data[:cut]]) if held else data[:cut]
@@ -64,7 +65,6 @@ def json_blocks(stream: BinaryIO, where: str, size: int) -> Iterator[tuple[int, 
             yield number, _too_long(f"{where}:{number}", length)
             number += 1
             length = 0
-        data = stream.read(size)
     if length:
         yield number, b"".join(held)
 

@@ -12,6 +12,7 @@ from llmforge.corpus.document import BadRow
 from llmforge.errors import DataError
 
 BATCH_ROWS = 256
+_NO_VALUE = (ValueError, OverflowError, LookupError)  # broken UTF-8, a year beyond 9999, an unknown time zone
 
 Row = tuple[int, "dict[str, object] | BadRow"]
 
@@ -29,20 +30,72 @@ def read_parquet(what: Readable, where: str, groups: tuple[int, ...] | None = No
     """(row number, fields) of all row groups, or of `groups`, whose first row has the number `first`.
 
     Raises:
-        DataError: the file has no good footer, a damaged page, or is a bomb.
+        DataError: the file has no good footer or is a bomb; or, behind the rows of all other row groups, one has a
+            damaged page.
     """
-    number = first - 1
+    fault: DataError | None = None
     with _opened(what, where) as file:
-        batches = file.iter_batches(batch_size=BATCH_ROWS, row_groups=None if groups is None else list(groups))
-        while True:
-            with _faults(f"{where}:{number + 1}"):
-                batch = next(batches, None)
-                rows = batch.to_pylist() if batch is not None else None
-            if rows is None:
-                return
-            for fields in rows:
-                number += 1
-                yield number, fields
+        for group in range(file.num_row_groups) if groups is None else groups:
+            try:
+                yield from _group_rows(file, group, where, first)
+            except DataError as error:
+                fault = fault or error
+            first += file.metadata.row_group(group).num_rows
+    if fault is not None:
+        raise fault
+
+
+def _group_rows(file: Any, group: int, where: str, first: int) -> Iterator[Row]:
+    number = first - 1
+    batches = file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group])
+    while True:
+        with _faults(f"{where}:{number + 1}"):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        for number, fields in enumerate(_fields(batch), number + 1):  # noqa: B020 - it goes on counting
+            yield number, fields if isinstance(fields, dict) else BadRow(f"{where}:{number}", fields, 0)
+
+
+def _fields(batch: Any) -> list[dict[str, object] | str]:
+    """The rows of a batch with values of Python; of a row that Python has no values for, why."""
+    import pyarrow as pa
+
+    plain = pa.schema([field.with_type(_without_nanoseconds(field.type)) for field in batch.schema])
+    try:
+        if plain != batch.schema:
+            batch = pa.Table.from_batches([batch]).cast(plain, safe=False)
+        return batch.to_pylist()  # type: ignore[no-any-return]
+    except _NO_VALUE:
+        return [_one_row(batch.slice(place, 1)) for place in range(batch.num_rows)]
+
+
+def _one_row(batch: Any) -> dict[str, object] | str:
+    try:
+        return batch.to_pylist()[0]  # type: ignore[no-any-return]
+    except _NO_VALUE as error:
+        return f"it has a value that cannot be read ({error})"
+
+
+def _without_nanoseconds(kind: Any) -> Any:
+    """The type with times in microseconds: those of Python are no finer, and pyarrow asks for pandas to make others."""
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    if pa.types.is_time64(kind) and kind.unit == "ns":
+        return pa.time64("us")
+    if pa.types.is_duration(kind) and kind.unit == "ns":
+        return pa.duration("us")
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_without_nanoseconds(field.type)) for field in kind.fields])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_without_nanoseconds(kind.value_type)))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_without_nanoseconds(kind.value_type)))
+    if pa.types.is_map(kind):
+        return pa.map_(kind.key_type, kind.item_field.with_type(_without_nanoseconds(kind.item_type)))
+    return kind
 
 
 def row_groups(what: Readable, where: str) -> list[RowGroup]:

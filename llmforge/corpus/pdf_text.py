@@ -65,8 +65,13 @@ def _fields(book: Any) -> dict[str, object]:
         if total > MAX_CHARS:
             break
     fields: dict[str, object] = {"text": join_pages(pages), "pages": len(book)}
-    facts = book.get_metadata_dict(skip_empty=True)
-    fields.update((name.lower(), facts[name]) for name in ("Title", "Author") if facts.get(name, "").strip())
+    for name in ("Title", "Author"):
+        try:
+            fact = book.get_metadata_value(name)
+        except UnicodeDecodeError:  # half a surrogate pair: a fact less, and the text stays
+            continue
+        if fact.strip():
+            fields[name.lower()] = fact
     return fields
 
 

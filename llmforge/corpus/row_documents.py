@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from llmforge.corpus.decoding import UNICODE
@@ -15,8 +14,6 @@ from llmforge.corpus.plain_values import plain_fields
 from llmforge.corpus.source_config import SourceConfig
 
 ROW_FORMATS = frozenset(["jsonl", "json", "parquet"])  # where a field `encoding` is the row's own
-
-Row = tuple[int, "dict[str, object] | BadRow"]
 
 
 class RowDocuments:
@@ -31,18 +28,19 @@ class RowDocuments:
         self._label = source.label
         self._license = source.license
 
-    def make(self, rows: Iterable[Row], file: str) -> list[Document | BadRow]:
-        """The documents of one file's rows; a row without text in the field becomes a BadRow."""
-        return [self.document(row, file, number) for number, row in rows]
-
-    def document(self, row: dict[str, object] | BadRow, file: str, number: int) -> Document | BadRow:
-        """One row's document. Its id is the row's own or "<file>#<row>"; the row loses its text."""
+    def document(
+        self, row: dict[str, object] | BadRow, file: str, number: int, of_table: bool = True
+    ) -> Document | BadRow:
+        """One row's document. Its id is the row's own or "<file>#<row>"; the row loses its text. Only a row `of_table`
+        has names of its own for its fields; those of a text, a page or a book are the reader's.
+        """
         if isinstance(row, BadRow):
             return row
-        text = row.pop(self._text_key, None)
+        key = self._text_key if of_table else "text"
+        text = row.pop(key, None)
         if type(text) is not str:
             if not isinstance(text, str):
-                reason = _why_no_text(self._text_key, text, row)
+                reason = _why_no_text(key, text, row)
                 return BadRow(f"{file}:{number}", reason, len(str(text or "")))
             text = str(text)
         metadata: dict[str, object] = {"file": file, "row": number}

@@ -6,15 +6,17 @@ Knows nothing of what the fields mean.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from llmforge.corpus.archives import MAX_MEMBER_BYTES, Archive
 from llmforge.corpus.compressed import Readable
 from llmforge.corpus.csv_rows import read_csv, read_tsv
 from llmforge.corpus.document import BadRow
 from llmforge.corpus.docx_text import read_docx
 from llmforge.corpus.epub_text import read_epub
-from llmforge.corpus.files import FoundFile, find_files
+from llmforge.corpus.files import ARCHIVES, FoundFile, Listing, find_files
 from llmforge.corpus.html_extractors import Extractor
 from llmforge.corpus.json_rows import read_json, read_json_lines
 from llmforge.corpus.parquet_rows import read_parquet
@@ -69,7 +71,7 @@ def read_file(file: FoundFile) -> Iterator[Row]:
 
 def read_rows(path: str) -> Iterator[tuple[dict[str, object], str]]:
     """(row, "file:row") of the JSONL, JSON, CSV, TSV or Parquet files at `path` (a file, folder or pattern, also
-    compressed).
+    compressed); where it has none, of those in its zip and tar files.
 
     `path` may also be `python-docs` (its documents) or one of its parts: `python-docs:conversations`,
     `:conversations-heldout`, `:choices`, `:questions`. Raises DataError at the first bad row, by file and row.
@@ -80,11 +82,29 @@ def read_rows(path: str) -> Iterator[tuple[dict[str, object], str]]:
         yield from read_part(path)
         return
     listing = find_files(path)
-    files = [file for file in listing.files if file.format in TABLES]
-    if not files:
-        raise DataError("holds no rows", path, "rows are read from .jsonl, .json, .csv, .tsv and .parquet files")
-    for file in files:
-        for number, row in read_file(file):
+    tables = [file for file in listing.files if file.format in TABLES]
+    files = [(file.name, read_file(file)) for file in tables]
+    for name, rows in files or _packed_tables(listing, path):
+        for number, row in rows:
             if isinstance(row, BadRow):
                 raise DataError(row.reason, row.where)
-            yield row, f"{file.name}:{number}"
+            yield row, f"{name}:{number}"
+
+
+def _packed_tables(listing: Listing, path: str) -> Iterator[tuple[str, Iterator[Row]]]:
+    """(name, rows) of each file of rows in the archives, hidden members and those of other kinds left out."""
+    none = True
+    for file in listing.files:
+        for member in Archive(file, file.name, "auto", Counter()).members() if file.format in ARCHIVES else ():
+            if isinstance(member, BadRow):
+                raise DataError(member.reason, member.where)
+            if member.format not in TABLES:
+                continue
+            none = False
+            data = member.stream.read(MAX_MEMBER_BYTES + 1)
+            if len(data) > MAX_MEMBER_BYTES:
+                raise DataError(f"is larger than {MAX_MEMBER_BYTES >> 20} MiB", member.name, "unpack the archive first")
+            yield member.name, read_as(member.format, data, member.name, Reading())
+    if none:
+        hint = "rows are read from .jsonl, .json, .csv, .tsv and .parquet files, and from zip and tar files of them"
+        raise DataError("holds no rows", path, hint)

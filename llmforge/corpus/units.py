@@ -12,24 +12,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
 
-from llmforge.corpus.archives import Archive, Member
+from llmforge.corpus.archives import MAX_MEMBER_BYTES, Archive, Member
 from llmforge.corpus.compressed import bytes_taken, compression_of, open_bytes
-from llmforge.corpus.csv_rows import Table, open_table, table_blocks
 from llmforge.corpus.document import BadRow, Document
+from llmforge.corpus.file_pieces import BLOCK_FORMATS, Piece, pieces_of, unit_of
 from llmforge.corpus.files import ARCHIVES, FoundFile, find_files
 from llmforge.corpus.hf_dataset import DatasetName, local_folder, read_dataset
-from llmforge.corpus.json_rows import json_blocks
 from llmforge.corpus.parquet_rows import read_parquet, row_groups
 from llmforge.corpus.row_documents import RowDocuments
-from llmforge.corpus.rows import Reading, is_built_in
+from llmforge.corpus.rows import is_built_in
 from llmforge.corpus.source_config import SourceConfig
-from llmforge.corpus.text_files import known_parts
 from llmforge.corpus.unit_kinds import (
     Blob,
     Blobs,
-    Block,
     FileGroup,
     ReadyDocuments,
     RowGroups,
@@ -40,7 +36,6 @@ from llmforge.corpus.unit_kinds import (
     printable,
 )
 from llmforge.corpus.unit_reading import damaged, reading_of
-from llmforge.corpus.warc_rows import warc_blocks
 from llmforge.errors import DataError
 
 BLOCK_BYTES = 1 << 20
@@ -48,13 +43,10 @@ GROUP_FILES = 256
 PACKED_FACTOR = 4  # a packed file counts as so many times its size
 LARGE_TEXT_BYTES = 32 << 20  # from here on a text has parts
 LARGE_GROUP_BYTES = 64 << 20  # a Parquet row group beyond this is streamed by the parent
-MAX_MEMBER_BYTES = 256 << 20  # of a file in an archive that has to be read whole
 BATCH_DOCUMENTS = 1024
-BLOCK_FORMATS = frozenset(["jsonl", "csv", "tsv", "warc", "text", "markdown"])
 PAGES = frozenset(["html", "warc"])
 
 OnNote = Callable[[str], None]
-_Piece = tuple[int, "bytes | BadRow", "Table | None", "str | None"]  # first row, data, table, known encoding
 
 
 @dataclass(frozen=True)
@@ -94,24 +86,6 @@ def plan_units(source: SourceConfig, on_note: OnNote | None = None, forgiving: b
     """The units of all slots of a source; see `plan_slots`."""
     for slot in plan_slots(source, on_note, forgiving):
         yield from slot.units
-
-
-def _pieces(stream: BinaryIO, name: str, format: str, reading: Reading) -> Iterator[_Piece]:
-    """A large file cut where rows end."""
-    if format == "jsonl":
-        yield from ((first, data, None, None) for first, data in json_blocks(stream, name, BLOCK_BYTES))
-    elif format in ("csv", "tsv"):
-        table, first, lines = open_table(stream, name, reading.delimiter or ("\t" if format == "tsv" else None))
-        with lines:
-            for number, text in table_blocks(lines, table, first, BLOCK_BYTES):
-                if isinstance(text, BadRow):
-                    yield number, BadRow(f"{name}:{number}", text.reason, text.size), None, None
-                else:
-                    yield number, text.encode(), table, None
-    elif format == "warc":
-        yield from ((first, data, None, None) for first, data in warc_blocks(stream, name, BLOCK_BYTES))
-    else:
-        yield from ((number, data, None, known) for number, data, known in known_parts(stream))
 
 
 class _Plan:
@@ -175,12 +149,17 @@ class _Plan:
     def ready(self, documents: Iterable[Document | BadRow]) -> Iterator[Unit]:
         batch: list[Document | BadRow] = []
         size = 0
-        for document in documents:
-            batch.append(document)
-            size += len(document.text) if isinstance(document, Document) else document.size
-            if size >= BLOCK_BYTES or len(batch) >= BATCH_DOCUMENTS:
+        try:
+            for document in documents:
+                batch.append(document)
+                size += len(document.text) if isinstance(document, Document) else document.size
+                if size >= BLOCK_BYTES or len(batch) >= BATCH_DOCUMENTS:
+                    yield ReadyDocuments(key_of_documents(batch), size, tuple(batch))
+                    batch, size = [], 0
+        except DataError:
+            if batch:
                 yield ReadyDocuments(key_of_documents(batch), size, tuple(batch))
-                batch, size = [], 0
+            raise
         if batch:
             yield ReadyDocuments(key_of_documents(batch), size, tuple(batch))
 
@@ -199,9 +178,9 @@ class _Plan:
         name = printable(file.name)
         taken = 0
         with open_bytes(file.path, name) as stream:
-            for piece in _pieces(stream, name, file.format, self._reading):
+            for piece in pieces_of(stream, name, file.format, self._reading, BLOCK_BYTES):
                 now = bytes_taken(stream)
-                yield _block(name, file.format, piece, now - taken)
+                yield unit_of(name, file.format, piece, now - taken)
                 taken = now
 
     def _parquet(self, file: FoundFile) -> Iterator[Unit]:
@@ -235,36 +214,56 @@ class _Plan:
         archive = Archive(file, name, self._source.format, passed)
         items: list[Blob | BadRow] = []
         size = taken = 0
-        for member in archive.members():
-            pieces = self._member_pieces(member)
-            if not isinstance(pieces, Blob | BadRow):
-                if items:
+        try:
+            for member in archive.members():
+                pieces = self._member_pieces(member)
+                if not isinstance(pieces, Blob | BadRow):
+                    if items:
+                        yield _blobs(items, archive.taken - taken)
+                        items, size, taken = [], 0, archive.taken
+                    assert isinstance(member, Member), "only a member has pieces"
+                    for piece in pieces:
+                        yield unit_of(member.name, member.format, piece, archive.taken - taken)
+                        taken = archive.taken
+                    continue
+                items.append(pieces)
+                size += len(pieces.data) if isinstance(pieces, Blob) else 0
+                if size >= BLOCK_BYTES or len(items) >= GROUP_FILES:
                     yield _blobs(items, archive.taken - taken)
                     items, size, taken = [], 0, archive.taken
-                assert isinstance(member, Member), "only a member has pieces"
-                for piece in pieces:
-                    yield _block(member.name, member.format, piece, archive.taken - taken)
-                    taken = archive.taken
-                continue
-            items.append(pieces)
-            size += len(pieces.data) if isinstance(pieces, Blob) else 0
-            if size >= BLOCK_BYTES or len(items) >= GROUP_FILES:
+        except DataError:
+            if items:
                 yield _blobs(items, archive.taken - taken)
-                items, size, taken = [], 0, archive.taken
+            raise
         if items:
             yield _blobs(items, archive.taken - taken)
 
-    def _member_pieces(self, member: Member | BadRow) -> Blob | BadRow | Iterator[_Piece]:
+    def _member_pieces(self, member: Member | BadRow) -> Blob | BadRow | Iterator[Piece]:
         """A small member's bytes, a large one's pieces, or why neither."""
         if isinstance(member, BadRow):
             return member
         if member.format in BLOCK_FORMATS and not 0 <= member.size <= BLOCK_BYTES:
-            return _pieces(member.stream, member.name, member.format, self._reading)
-        data = member.stream.read(MAX_MEMBER_BYTES + 1)
+            return self._large_member(member)
+        try:
+            data = member.stream.read(MAX_MEMBER_BYTES + 1)
+        except DataError as error:
+            return self._damaged_member(error, member)
         if len(data) > MAX_MEMBER_BYTES:
             reason = f"it is larger than {MAX_MEMBER_BYTES >> 20} MiB and has to be read whole: unpack it first"
             return BadRow(member.name, reason, len(data))
         return Blob(member.name, member.format, data)
+
+    def _large_member(self, member: Member) -> Iterator[Piece]:
+        try:
+            yield from pieces_of(member.stream, member.name, member.format, self._reading, BLOCK_BYTES)
+        except DataError as error:
+            yield 0, self._damaged_member(error, member), None, None
+
+    def _damaged_member(self, error: DataError, member: Member) -> BadRow:
+        """A member that is damaged while the archive is not; else the error goes on."""
+        if not self._forgiving or not (error.where or "").startswith(member.name):
+            raise error
+        return damaged(error, member.name, max(0, member.size))
 
     def _note(self, what: str, counts: dict[str, int]) -> None:
         if counts:
@@ -279,13 +278,6 @@ def _group(files: list[FoundFile]) -> Slot:
 
 def _weight(file: FoundFile) -> int:
     return file.size * PACKED_FACTOR if compression_of(file.path) is not None else file.size
-
-
-def _block(name: str, format: str, piece: _Piece, size: int) -> Unit:
-    first, data, table, known = piece
-    if isinstance(data, BadRow):
-        return ReadyDocuments(key_of_documents([data]), size, (data,))
-    return Block(key_of_block(name, format, first, data, table, known), size, name, format, first, data, table, known)
 
 
 def _blobs(items: list[Blob | BadRow], size: int) -> Unit:

@@ -9,6 +9,7 @@ of those three kinds, whatever they hold.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -20,6 +21,8 @@ from llmforge.corpus.text_files import MAX_HTML_BYTES, html_row, text_row
 from llmforge.errors import DataError
 
 MAX_HEADER_BYTES = 1 << 20
+_HEADER_END = b"\r\n\r\n"
+_NEXT_RECORD = re.compile(rb"\r\n\r\nWARC/1\.\d\r\nWARC-", re.IGNORECASE)
 HTML_TYPES = frozenset(["text/html", "application/xhtml+xml"])
 
 Row = tuple[int, "dict[str, object] | BadRow"]
@@ -83,7 +86,7 @@ class _Forward:
         self._place = 0
 
     def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
+        data: bytes = self._stream.read1(size)  # type: ignore[attr-defined]  # `read` would lose what comes before a damage
         self._place += len(data)
         return data
 
@@ -98,23 +101,49 @@ class _Forward:
 
 def warc_blocks(stream: BinaryIO, where: str, size: int) -> Iterator[tuple[int, bytes | BadRow]]:
     """(number of the first record, records as bytes) of blocks of about `size` bytes; a record that is too large to
-    be a page is a BadRow of its own.
+    be a page, or is not whole, is a BadRow of its own.
+
+    Raises:
+        DataError: the archive is damaged; what comes before has been given.
     """
     block = io.BytesIO()
     start = 1
-    for number, record in enumerate(records(stream, where), 1):
-        if record.content_length > MAX_HTML_BYTES:
+    try:
+        for number, record in enumerate(records(stream, where), 1):
+            data = _whole(record, f"{where}:{number}")
+            if isinstance(data, bytes):
+                block.write(data)
+                if block.tell() < size:
+                    continue
             if block.tell():
                 yield start, block.getvalue()
-            yield number, _too_large(record, f"{where}:{number}")
+            if isinstance(data, BadRow):
+                yield number, data
             block, start = io.BytesIO(), number + 1
-            continue
-        record.write(block)
-        if block.tell() >= size:
+    except DataError:
+        if block.tell():
             yield start, block.getvalue()
-            block, start = io.BytesIO(), number + 1
+        raise
     if block.tell():
         yield start, block.getvalue()
+
+
+def _whole(record: Any, where: str) -> bytes | BadRow:
+    """All bytes of a record, or why it is none to read."""
+    if record.content_length > MAX_HTML_BYTES:
+        return _too_large(record, where)
+    has_length = "Content-Length" in record.headers  # writing gives it one
+    out = io.BytesIO()
+    record.write(out)
+    data = out.getvalue()
+    # FastWARC gives what there is of a record at the archive's end, and ends it as if it were whole.
+    start = data.find(_HEADER_END) + len(_HEADER_END)
+    there = len(data) - start - len(_HEADER_END)
+    if not has_length or there < record.content_length:
+        return BadRow(where, "the record is cut", len(data))
+    if _NEXT_RECORD.search(data, start):
+        return BadRow(where, "its Content-Length is too large: the next record lies within it", len(data))
+    return data
 
 
 def _too_large(record: Any, where: str) -> BadRow:
@@ -122,15 +151,14 @@ def _too_large(record: Any, where: str) -> BadRow:
 
 
 def _row(record: Any, where: str, extractor: Extractor) -> dict[str, object] | BadRow | None:
-    if record.content_length > MAX_HTML_BYTES:
-        return _too_large(record, where)
+    raw = _whole(record, where)
+    if isinstance(raw, BadRow):
+        return raw
     kind = str(record.headers.get("Content-Type", ""))
     charset = None
     try:
         # A copy is read: a fault in its body (a cut gzip, say) must not reach the records behind it.
-        raw = io.BytesIO()
-        record.write(raw)
-        record = type(record).from_bytes(raw.getvalue())
+        record = type(record).from_bytes(raw)
         if record.is_http:
             record.parse_http(auto_decode="all")
             if record.http_headers is None or record.http_headers.status_code != 200:

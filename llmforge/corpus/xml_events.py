@@ -6,18 +6,29 @@ is fetched. Parts are read from the zip with a limit, since a few bytes can unpa
 
 from __future__ import annotations
 
+import codecs
 import io
+import re
 import zipfile
 import zlib
 from collections.abc import Callable
 from xml.parsers import expat
 
 from llmforge.corpus.compressed import Readable, open_bytes
+from llmforge.corpus.decoding import SUPERSETS
 
 MAX_FILE_BYTES = 256 << 20
 MAX_PART_BYTES = 64 << 20
 MAX_PARTS_BYTES = 512 << 20
 MAX_PARTS = 20_000
+MULTI_BYTE = frozenset(
+    [
+        *("big5", "big5hkscs", "cp950", "gb2312", "gbk", "gb18030", "hz", "euc_kr", "cp949", "johab", "iso2022_kr"),
+        *("shift_jis", "shift_jis_2004", "shift_jisx0213", "cp932", "euc_jp", "euc_jis_2004", "euc_jisx0213"),
+        *("iso2022_jp", "iso2022_jp_1", "iso2022_jp_2", "iso2022_jp_3", "iso2022_jp_2004", "iso2022_jp_ext"),
+    ]
+)  # what expat cannot read and Python can; no other codec of Python is let near foreign bytes
+_DECLARED = re.compile(rb"\A(?:\xef\xbb\xbf)?<\?xml\s[^>]*?encoding\s*=\s*[\"']([\w.:-]+)[\"']")
 
 OnStart = Callable[[str, dict[str, str]], None]
 OnEnd = Callable[[str], None]
@@ -32,7 +43,7 @@ def parse_xml(data: bytes, on_start: OnStart, on_end: OnEnd, on_text: OnText) ->
     """Calls back for each element (local name, attributes by local name) and text.
 
     Raises:
-        UnreadableError: the XML is not well formed or declares entities.
+        UnreadableError: the XML is not well formed, declares entities, or is in an encoding that nobody knows.
     """
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.buffer_text = True
@@ -43,9 +54,23 @@ def parse_xml(data: bytes, on_start: OnStart, on_end: OnEnd, on_text: OnText) ->
     parser.CharacterDataHandler = on_text
     parser.EntityDeclHandler = _refuse_entity
     try:
-        parser.Parse(data, True)
-    except expat.ExpatError as error:
+        parser.Parse(_readable(data), True)
+    except UnreadableError:
+        raise
+    except (expat.ExpatError, ValueError, LookupError) as error:  # the last two: of an encoding it does not know
         raise UnreadableError(f"its XML is damaged ({error})") from None
+
+
+def _readable(data: bytes) -> bytes | str:
+    """The XML as text where it says that it is in an encoding of several bytes a character, of which expat reads only
+    UTF-8 and UTF-16.
+    """
+    found = _DECLARED.match(data[:1024])
+    try:
+        name = codecs.lookup(found.group(1).decode("ascii")).name if found else "utf-8"
+    except (LookupError, ValueError):
+        return data
+    return data.decode(SUPERSETS.get(name, name), "replace") if name in MULTI_BYTE else data
 
 
 def _local(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,36 @@ def test_only_the_fields_that_are_named_are_looked_for(tmp_path: Path) -> None:
     assert len(step(question)) == 1 and step(answer) == []
     with pytest.raises(DataError, match="no row has the field r"):
         step_for(tmp_path, [{"q": question}], fields=["r"])
+
+
+def test_items_of_files_with_one_name_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    texts = [" ".join(make(seed, 30)) for seed in range(4)]
+    for name, text in zip(("one/test", "two/test", "three/test", "four/other"), texts, strict=True):
+        Path(name).parent.mkdir()
+        Path(f"{name}.jsonl").write_text(json.dumps({"q": text}) + "\n")
+    settings = DecontaminateSettings(against=["one/test.jsonl", "two", f"{tmp_path}/th*/*.jsonl", "four"])
+    step = Decontaminate(build_index(settings), settings)
+    found = [names(step(text)) for text in texts]
+    # The pattern's file is called three/test.jsonl: nothing else is.
+    assert found == [{"one/test.jsonl:1"}, {"two/test.jsonl:1"}, {"three/test.jsonl:1"}, {"other.jsonl:1"}]
+
+
+def test_items_in_an_archive_are_found_without_what_a_mac_adds(tmp_path: Path) -> None:
+    texts = [" ".join(make(seed, 30)) for seed in range(3)]
+    with zipfile.ZipFile(tmp_path / "items.zip", "w") as archive:
+        for number, text in enumerate(texts):
+            archive.writestr(f"data/{number}.jsonl", json.dumps({"sentence_good": text}) + "\n")
+        archive.writestr("data/README.md", "# Items")
+        archive.writestr("data/._0.jsonl", b"\0\5\x16\7")
+        archive.writestr("__MACOSX/data/._0.jsonl", b"\0\5\x16\7")
+    settings = DecontaminateSettings(against=[str(tmp_path / "items.zip")], fields=["sentence_good"])
+    step = Decontaminate(build_index(settings), settings)
+    assert [names(step(text)) for text in texts] == [{f"items.zip/data/{number}.jsonl:1"} for number in range(3)]
+    with zipfile.ZipFile(tmp_path / "none.zip", "w") as archive:
+        archive.writestr("README.md", "# Nothing")
+    with pytest.raises(DataError, match=r"none\.zip: holds no rows; .*zip and tar files of them"):
+        build_index(DecontaminateSettings(against=[str(tmp_path / "none.zip")]))
 
 
 def test_it_does_not_depend_on_what_came_before(tmp_path: Path) -> None:

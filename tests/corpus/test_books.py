@@ -14,7 +14,7 @@ from llmforge.corpus.pdf_text import join_pages, read_pdf
 from llmforge.errors import MachineError
 
 
-def zipped(parts: dict[str, str]) -> bytes:
+def zipped(parts: dict[str, str | bytes]) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in parts.items():
@@ -75,6 +75,29 @@ def test_a_docx_that_cannot_be_read_is_a_bad_row(parts, reason, monkeypatch):
     monkeypatch.setattr(xml_events, "MAX_PART_BYTES", 1 << 20)
     row = only(read_docx(zipped(parts), "a.docx"))
     assert isinstance(row, BadRow) and reason in row.reason and row.where == "a.docx:1"
+
+
+CHINESE = "鲸鱼是海里的动物"
+
+
+@pytest.mark.parametrize("encoding", ["gb2312", "GBK", "Big5", "Shift_JIS", "EUC-JP", "ISO-8859-1", "UTF-16"])
+def test_xml_in_any_encoding_that_python_knows_is_read(encoding):
+    words = {"ISO-8859-1": "Wörter", "Big5": "鯨魚"}.get(encoding, "日本" if "J" in encoding else CHINESE)
+    head = f'<?xml version="1.0" encoding="{encoding}"?>'
+    body = f"{head}<w:document {W}><w:p><w:r><w:t>{words}</w:t></w:r></w:p></w:document>"
+    assert only(read_docx(zipped({"word/document.xml": body.encode(encoding)}), "a.docx")) == {"text": words}
+    package = f"{head}{PACKAGE.replace('The Sea', words)}".encode(encoding)
+    row = only(read_epub(zipped({**BOOK, "OEBPS/book.opf": package}), "a.epub"))
+    assert isinstance(row, dict) and row["title"] == words and row["chapters"] == 2
+
+
+@pytest.mark.parametrize("encoding", ["x-klingon", "punycode", "idna", "rot13", "hex", "utf-7"])
+def test_xml_in_an_encoding_that_is_none_is_a_bad_row(encoding):
+    body = f'<?xml version="1.0" encoding="{encoding}"?><w:document {W}><w:p/></w:document>'
+    row = only(read_docx(zipped({"word/document.xml": body}), "a.docx"))
+    assert isinstance(row, BadRow) and "its XML is damaged" in row.reason
+    row = only(read_epub(zipped({**BOOK, "META-INF/container.xml": body}), "a.epub"))
+    assert isinstance(row, BadRow) and "its XML is damaged" in row.reason
 
 
 def test_xml_nested_a_million_deep_is_read_in_bounded_time():
@@ -168,6 +191,12 @@ def test_a_pdf_gives_its_pages_with_divided_words_joined():
     assert isinstance(row, dict)
     assert row["text"] == "The whale was an example\nof a sea beast that\nswam on.\nIt was wellknown\n."
     assert (row["pages"], row["title"], row["author"]) == (2, "The Sea", "A. B.")
+
+
+def test_a_title_of_a_pdf_that_is_no_text_is_a_fact_less():
+    pytest.importorskip("pypdfium2", reason="needs the extra pdf")
+    data = made_pdf([["Call me Ishmael."]], "/Info 6 0 R", ["<</Title <FEFF0041D8000042>/Author(A. B.)>>"])
+    assert only(read_pdf(data, "a.pdf")) == {"text": "Call me Ishmael.", "pages": 1, "author": "A. B."}
 
 
 def test_pages_are_joined_by_what_they_end_in():

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,19 @@ def test_documents_carry_stable_ids_and_where_they_come_from(folder):
     assert [d.id for d in read_source(source, bad.append)] == [d.id for d in documents]
 
 
+def test_the_text_key_is_of_rows_and_a_text_beside_them_has_none(tmp_path):
+    (tmp_path / "a.txt").write_text("A text.")
+    (tmp_path / "b.jsonl").write_text('{"body": "A row.", "text": "no"}\n')
+    (tmp_path / "c.csv").write_text("body,n\nA cell.,1\n")
+    (tmp_path / "d.html").write_text("<p>A page.</p>")
+    with zipfile.ZipFile(tmp_path / "e.zip", "w") as archive:
+        archive.writestr("a.md", "# Head")
+        archive.writestr("b.jsonl", '{"body": "Packed."}\n')
+    source = SourceConfig(path=str(tmp_path), text_key="body", html={"extractor": "fast"})
+    texts = ["A text.", "A row.", "A cell.", "A page.", "# Head", "Packed."]
+    assert [document.text.strip() for document in read_source(source)] == texts
+
+
 def test_without_a_place_for_bad_rows_the_first_is_an_error_with_file_and_row(folder):
     with pytest.raises(DataError, match=r"sub/rows.jsonl.gz:4: it has no text") as caught:
         list(read_source(SourceConfig(path=str(folder))))
@@ -99,6 +113,37 @@ def test_parquet_rows_become_plain_and_a_bad_footer_is_named(tmp_path):
     (tmp_path / "a.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-6])
     with pytest.raises(DataError, match="a.parquet:1: is not a whole Parquet file"):
         list(read_source(SourceConfig(path=str(tmp_path / "a.parquet"))))
+
+
+def test_times_of_parquet_that_are_finer_than_pythons_are_cut_to_microseconds(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fine, kind = 1_600_000_000_123_456_789, pa.timestamp("ns")
+    pairs = [("when", kind), ("deep", pa.list_(pa.struct([("at", kind)])))]
+    facts = {"text": "a", "when": fine, "deep": [{"at": fine}, None]}
+    table = pa.Table.from_pylist([facts, {"text": "b"}], pa.schema([("text", pa.string()), *pairs]))
+    for name in ("new.parquet", "old.parquet"):
+        pq.write_table(table, tmp_path / name, use_deprecated_int96_timestamps=name == "old.parquet")
+        documents = list(read_source(SourceConfig(path=str(tmp_path / name))))
+        # With pandas installed pyarrow gives its own times, whose text is longer: what is read depends on no library.
+        when = "2020-09-13T12:26:40.123456"
+        assert [d.metadata["when"] for d in documents] == [when, None]
+        assert documents[0].metadata["deep"] == [{"at": when}, None]
+
+
+def test_a_row_of_parquet_that_has_no_value_in_python_is_a_bad_row_and_the_others_stay(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    offsets = pa.array(["aa", "bb", "cc"]).buffers()[1]
+    broken = pa.Array.from_buffers(pa.string(), 3, [None, offsets, pa.py_buffer(b"aa\xff\xfecc")])
+    late = pa.array([0, 1, 10**18], pa.timestamp("us"))
+    pq.write_table(pa.table({"text": broken, "when": late}), tmp_path / "a.parquet")
+    bad: list[BadRow] = []
+    assert [d.id for d in read_source(SourceConfig(path=str(tmp_path)), bad.append)] == ["a.parquet#1"]
+    assert [row.where for row in bad] == ["a.parquet:2", "a.parquet:3"]
+    assert all("it has a value that cannot be read" in row.reason for row in bad)
 
 
 def test_the_fingerprint_follows_what_would_be_read(folder):
@@ -158,6 +203,10 @@ def test_rows_are_read_with_their_place_and_the_first_bad_one_raises(tmp_path):
     (tmp_path / "b.json").write_text('[{"a": 3}]')
     (tmp_path / "notes.txt").write_text("no rows")
     assert list(read_rows(str(tmp_path))) == [({"a": 1}, "a.jsonl:1"), ({"a": 2}, "a.jsonl:3"), ({"a": 3}, "b.json:1")]
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
+        archive.writestr("in/d.jsonl", '{"a": 4}\n')
+    assert len(list(read_rows(str(tmp_path)))) == 3  # an archive beside files of rows is not opened
+    assert list(read_rows(str(tmp_path / "*.zip"))) == [({"a": 4}, "c.zip/in/d.jsonl:1")]
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a"\n')
     with pytest.raises(DataError, match="a.jsonl:2: it is not valid JSON"):
         list(read_rows(str(tmp_path)))

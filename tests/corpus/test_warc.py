@@ -1,6 +1,7 @@
 """WARC: pages of the web with their address, whole and in blocks, and answers that are no pages passed over."""
 
 import gzip
+import random
 
 import pytest
 
@@ -106,3 +107,53 @@ def test_a_cut_archive_is_refused_by_name(tmp_path):
     (tmp_path / "a.warc.gz").write_bytes(b"".join(map(gzip.compress, RECORDS))[:-30])
     with pytest.raises(DataError, match=r"a\.warc\.gz: is (cut short|a damaged)"):
         documents(tmp_path / "a.warc.gz")
+
+
+def both(path, monkeypatch) -> list[Document | BadRow]:
+    """What is read, the same by whole files and by blocks."""
+    whole = documents(path)[1]
+    with monkeypatch.context() as patch:
+        patch.setattr("llmforge.corpus.units.BLOCK_BYTES", 1000)
+        assert documents(path)[1] == whole
+    return whole
+
+
+@pytest.mark.parametrize("cut", [5, 6, 8, 40, 120, 200, 300])
+def test_a_plain_archive_that_is_cut_in_its_last_record_has_a_bad_row(tmp_path, monkeypatch, cut):
+    (tmp_path / "a.warc").write_bytes((RECORDS[2] * 6)[:-cut])
+    found = both(tmp_path / "a.warc", monkeypatch)
+    assert [type(row) for row in found] == [Document] * 5 + [BadRow]
+    assert found[5] == BadRow("a.warc:6", "the record is cut", found[5].size)
+
+
+@pytest.mark.parametrize("cut", [1, 4])
+def test_the_line_ends_behind_the_last_record_are_not_missed(tmp_path, monkeypatch, cut):
+    (tmp_path / "a.warc").write_bytes((RECORDS[2] * 6)[:-cut])
+    assert [type(row) for row in both(tmp_path / "a.warc", monkeypatch)] == [Document] * 6
+
+
+@pytest.mark.parametrize("more", [len(RECORDS[2]), 10**6])
+def test_a_record_that_swallows_the_next_ones_is_a_bad_row(tmp_path, monkeypatch, more):
+    length = int(RECORDS[2].split(b"Content-Length: ")[1].split(b"\r")[0])
+    wrong = RECORDS[2].replace(b"Content-Length: %d" % length, b"Content-Length: %d" % (length + more))
+    (tmp_path / "a.warc").write_bytes(RECORDS[2] + wrong + RECORDS[2] * 3)
+    found = both(tmp_path / "a.warc", monkeypatch)
+    kept = 2 if more < 10**6 else 0
+    assert [type(row) for row in found] == [Document, BadRow, *[Document] * kept]
+    assert found[1].where == "a.warc:2" and found[1].reason in (
+        "its Content-Length is too large: the next record lies within it",
+        "the record is cut",
+    )
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_the_pages_before_a_damage_are_read(tmp_path, monkeypatch, large):
+    drawn = random.Random(5)
+    pages = [record("response", f"http://a/{n}", answer(page(drawn.randbytes(500).hex()))) for n in range(100)]
+    (tmp_path / "a.warc.gz").write_bytes(gzip.compress(b"".join(pages))[:-20])
+    if large:
+        monkeypatch.setattr("llmforge.corpus.units.BLOCK_BYTES", 5000)
+    source = SourceConfig(path=str(tmp_path), **FAST)
+    found = [row for unit in plan_units(source, forgiving=True) for row in read_unit(unit, source, forgiving=True)]
+    assert len(found) >= 100 and isinstance(found[-1], BadRow)
+    assert all(isinstance(row, Document) for row in found[:-1])

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -286,3 +287,26 @@ def test_a_damaged_file_is_one_bad_row_and_the_others_stay(tmp_path: Path) -> No
         run(config_of(source, tmp_path / "strict"), QUIET)
     made = run(config_of(source, tmp_path / "out", "max_bad_fraction=0.1"), QUIET)
     assert made["kept"]["documents"] == 20 and made["dropped"]["unreadable"]["documents"] == 1  # type: ignore[index]
+
+
+def test_what_can_be_read_of_damaged_files_is_kept_for_any_number_of_workers(tmp_path: Path) -> None:
+    source = tmp_path / "texts"
+    source.mkdir()
+    for number in range(20):
+        (source / f"{number:02}.txt").write_text(prose(number))
+    rows = "".join(json.dumps({"text": prose(100 + number)}) + "\n" for number in range(1500))
+    (source / "rows.jsonl.gz").write_bytes(gzip.compress(rows.encode())[:-20])
+    with zipfile.ZipFile(source / "texts.zip", "w") as archive:
+        for number in range(250):
+            archive.writestr(f"{number:03}.txt", prose(2000 + number))
+    data = bytearray((source / "texts.zip").read_bytes())
+    data[data.index(prose(2249).encode())] ^= 1
+    (source / "texts.zip").write_bytes(data)
+    made = {}
+    for workers in (1, 2, 4):
+        config = config_of(source, tmp_path / str(workers), "max_bad_fraction=0.02", f"workers={workers}")
+        made[workers] = run(config, QUIET)
+    kept = made[1]["kept"]["documents"]  # type: ignore[index]
+    assert 20 + 1498 + 249 <= kept <= 20 + 1500 + 249
+    assert made[1]["dropped"]["unreadable"]["documents"] == 2  # type: ignore[index]
+    assert files(tmp_path / "1" / "corpus") == files(tmp_path / "2" / "corpus") == files(tmp_path / "4" / "corpus")

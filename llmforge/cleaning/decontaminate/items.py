@@ -8,13 +8,14 @@ in each process.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmforge.cleaning.decontaminate.settings import DecontaminateSettings
 from llmforge.cleaning.dedup.shingles import run_hashes, word_hashes
-from llmforge.corpus.rows import read_rows
+from llmforge.corpus.files import ARCHIVES, find_files, root_of
+from llmforge.corpus.rows import TABLES, is_built_in, read_rows
 from llmforge.errors import DataError
 
 if TYPE_CHECKING:
@@ -77,11 +78,13 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def read_items(settings: DecontaminateSettings) -> Iterator[tuple[str, list[str]]]:
-    """("file:row", its texts) of every row of the evaluation files.
+    """("file:row", its texts) of every row of the evaluation files; the file with its folder where two paths have
+    files of one name.
 
     Raises:
         DataError: a file cannot be read, holds no rows, or no row has one of `fields`.
     """
+    places = places_of(settings.against)
     for path in settings.against:
         missing = set(settings.fields or ())
         seen: set[str] = set()
@@ -91,12 +94,34 @@ def read_items(settings: DecontaminateSettings) -> Iterator[tuple[str, list[str]
             seen.update(row)
             missing.difference_update(row)
             chosen = row if settings.fields is None else {name: row.get(name) for name in settings.fields}
-            yield where, list(_texts(chosen))
+            yield f"{places.get(path, '')}{where}", list(_texts(chosen))
         if not rows:
             raise DataError("holds no rows", path, "leave it out of decontaminate.against")
         if missing:
             hint = f"its fields are {', '.join(sorted(seen))}"
             raise DataError(f"no row has the field {', '.join(sorted(missing))}", path, hint)
+
+
+def places_of(paths: Iterable[str]) -> dict[str, str]:
+    """What names of items begin with, for paths that have files of one name: as many folders as tell them apart.
+
+    How a path is written makes no difference to it: other machines see other paths of the same files.
+    """
+    roots = {path: root_of(path).resolve().parts for path in _with_equal_names(paths)}
+    count = 1
+    while len({parts[-count:] for parts in roots.values()}) < len(roots) and count < max(map(len, roots.values())):
+        count += 1
+    return {path: "".join(f"{part}/" for part in parts[-count:]) for path, parts in roots.items()}
+
+
+def _with_equal_names(paths: Iterable[str]) -> set[str]:
+    """Those paths that have a file whose name below its path is that of a file of another path."""
+    owners: dict[str, set[str]] = {}
+    for path in paths:
+        for file in find_files(path).files if not is_built_in(path) else ():
+            if file.format in TABLES or file.format in ARCHIVES:
+                owners.setdefault(file.name, set()).add(path)
+    return {path for found in owners.values() if len(found) > 1 for path in found}
 
 
 def _parts(text: str) -> Iterator[Any]:

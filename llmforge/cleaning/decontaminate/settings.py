@@ -19,7 +19,8 @@ class DecontaminateSettings(Config):
     """
 
     against: list[str] = Field(
-        min_length=1, description="evaluation files: .jsonl, .json, .parquet, folders or patterns of them"
+        min_length=1,
+        description="evaluation files: .jsonl, .json, .csv, .parquet; folders, patterns, archives of them",
     )
     fields: list[str] | None = Field(default=None, min_length=1, description="fields to look for; null: all with text")
     ngram: int = Field(default=5, ge=2, le=50, description="words in a row that point to an item; fewer find more")
