@@ -33,6 +33,7 @@ from llmforge.runtime.malloc import keep_freed_memory
 from llmforge.runtime.run_folder import RunFolder
 from llmforge.tokens.ahead import Ahead
 from llmforge.tokens.batch import Batch
+from llmforge.training import schedule
 from llmforge.training.horizon import Horizon
 from llmforge.training.loop_parts import Loop, StepInfo, Validation
 from llmforge.training.optimizer import Optimizer
@@ -153,6 +154,8 @@ def find_start(job: Job, bench: Bench, precision: PrecisionName, resume: Resume,
     for note in notes:
         bench.console.warn(note)
         job.run.log(note)
+    for note in schedule.notes(job.recipe.scheduler, job.horizon.steps):
+        _say(job, bench, note)
     if saved is not None:
         dtype, compiled = DTYPES[str(saved.choices["precision"])], bool(saved.choices["compile"])
         _say(job, bench, f"going on from step {saved.step} ({saved.path})")

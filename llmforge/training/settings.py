@@ -188,8 +188,8 @@ class SchedulerSettings(Config):
 
     # wsd: warm-up, constant, then linear down over the last part; cosine and linear: down from the warm-up on
     name: Literal["wsd", "cosine", "linear", "constant"] = "wsd"
-    # steps over which the rates rise from zero; or the same as a share of the run
-    warmup_steps: NonNegativeInt | None = None
+    # steps over which the rates rise from zero; or the same as a share of the run. auto: 20, at most a tenth of the run
+    warmup_steps: NonNegativeInt | Literal["auto"] | None = None
     warmup_ratio: Ratio | None = None
     # wsd only: the last part of the run, over which the rates fall
     decay_ratio: Ratio | None = None
@@ -203,7 +203,7 @@ class SchedulerSettings(Config):
             return values
         filled = dict(values)
         if filled.get("warmup_steps") is None and filled.get("warmup_ratio") is None:
-            filled["warmup_steps"] = 20
+            filled["warmup_steps"] = "auto"
         if filled.get("name", "wsd") == "wsd" and filled.get("decay_ratio") is None:
             filled["decay_ratio"] = 0.5
         return filled
