@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 from small_pretrain import config, metrics, train, write_tokens
 
 from llmforge.errors import MachineError
+from llmforge.runtime.console import Console
 from llmforge.stages.closing import closing_lines
-from llmforge.stages.pretrain import PretrainConfig
+from llmforge.stages.pretrain import PretrainConfig, run
 
 STEPS = 160
 
@@ -38,6 +40,7 @@ def test_a_run_that_memorises_says_so_and_since_when(tokens: Path, tmp_path: Pat
     assert 0 < found["rising_since"] < STEPS and found["epochs"] > 5
     assert found["note"] in closing_lines(result) and found["note"].startswith("it memorises: training loss")
     lines = metrics(tmp_path / "run")
+    assert found["valid_loss"] == result["valid_loss"]
     gaps = [line["loss_gap"] for line in lines if "loss_gap" in line]
     assert len(gaps) == 7 and gaps[-1] > gaps[0]
     assert [line["epoch"] for line in lines] == sorted(line["epoch"] for line in lines)
@@ -101,6 +104,26 @@ def test_tensorboard_beside_metrics(tokens: Path, tmp_path: Path) -> None:
 def test_fp8_without_such_a_gpu_ends_with_what_is_needed(tokens: Path, tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="precision=fp8 needs an NVIDIA GPU"):
         train(config(tokens, tmp_path / "run", {"max_steps": 1}, precision="fp8"))
+
+
+def test_a_missing_tracker_is_found_before_anything_is_removed(
+    tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = config(tokens, tmp_path / "run", {"max_steps": 1})
+    train(values)
+    kept = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    wanted = PretrainConfig.model_validate(values | {"tracking": [{"name": "tensorboard"}]})
+    with pytest.raises(MachineError, match=r"llmforge\[tensorboard\]"):
+        run(wanted, Console(quiet=True, json=True), resume="never")
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == kept
+
+
+def test_a_run_that_was_at_its_end_tells_the_rate_that_it_had(tokens: Path, tmp_path: Path) -> None:
+    values = config(tokens, tmp_path / "run", {"max_steps": 3})
+    first, again = train(values), train(values)
+    for key in ("tokens_per_second", "mfu"):
+        assert again[key] == pytest.approx(first[key], rel=0.01) and again[key] > 0
 
 
 @pytest.mark.parametrize("tracking", [[{"name": "csv"}], [{"name": "tensorboard", "project": "x"}]])
