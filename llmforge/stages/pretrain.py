@@ -19,6 +19,7 @@ from llmforge.training.settings import (
     SchedulerSettings,
     TrainSettings,
     check_budget,
+    check_fp8_rows,
 )
 from llmforge.training.tracker_settings import JsonlTracking, Tracking
 
@@ -59,6 +60,7 @@ class PretrainConfig(Config):
         if (self.model is None) == (self.init_from is None):
             raise ValueError("give exactly one of model and init_from")
         check_budget(self.train, self.scheduler)
+        check_fp8_rows(self.precision, self.data.seq_len, "data.seq_len")
         return self
 
 

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from small_pretrain import config, metrics, train, write_tokens
 
-from llmforge.errors import MachineError
+from llmforge.config.load import load_config
+from llmforge.errors import ConfigError, MachineError
 from llmforge.runtime.console import Console
 from llmforge.stages.closing import closing_lines
 from llmforge.stages.pretrain import PretrainConfig, run
 
 STEPS = 160
+QUICKSTART = Path(__file__).parents[2] / "configs" / "pretrain" / "quickstart.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,22 @@ def test_tensorboard_beside_metrics(tokens: Path, tmp_path: Path) -> None:
     events.Reload()
     assert [event.step for event in events.Scalars("loss")] == [1, 2, 3]
     assert [event.step for event in events.Scalars("valid_loss")] == [0, 3]
+
+
+@pytest.mark.parametrize(("seq_len", "fits"), [(32, True), (40, False)])
+def test_rows_that_fp8_does_not_take_are_refused_at_the_start(tmp_path: Path, seq_len: int, fits: bool) -> None:
+    values = config(tmp_path, tmp_path / "run", {"max_steps": 1, "micro_batch_size": 3}, precision="fp8")
+    values["data"]["seq_len"] = seq_len
+    if fits:
+        assert PretrainConfig.model_validate(values)
+        return
+    with pytest.raises(ValueError, match="precision: fp8 .*data.seq_len is 40: set data.seq_len to 32"):
+        PretrainConfig.model_validate(values)
+
+
+def test_fp16_is_answered_with_bf16() -> None:
+    with pytest.raises(ConfigError, match="not 'fp16'; did you mean `bf16`"):
+        load_config(PretrainConfig, QUICKSTART, ["precision=fp16"])
 
 
 def test_fp8_without_such_a_gpu_ends_with_what_is_needed(tokens: Path, tmp_path: Path) -> None:
