@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from llmforge.training.horizon import Horizon
-from llmforge.training.settings import SchedulerSettings
+from llmforge.training.assemble import Recipe, make_horizon
+from llmforge.training.horizon import Horizon, HorizonState
+from llmforge.training.settings import OptimizerSettings, ParallelSettings, SchedulerSettings, TrainSettings
 
 WSD = SchedulerSettings(name="wsd", warmup_steps=0, decay_ratio=0.5)
 
@@ -80,3 +81,11 @@ def test_a_machine_that_was_slow_for_a_while_uses_the_time_it_gets_back() -> Non
     assert 94 <= elapsed <= 100 and steps >= 82
     assert factors[-1] < 0.1
     assert all(a >= b for a, b in zip(factors, factors[1:], strict=False))
+
+
+def test_the_default_warmup_does_not_become_another_when_the_steps_are_known() -> None:
+    parts = (OptimizerSettings(), SchedulerSettings(), ParallelSettings())
+    budgets = ({"max_minutes": 1.0}, {"max_steps": 40})
+    found = [make_horizon(Recipe(TrainSettings.model_validate(given), *parts), 1, 8, 1) for given in budgets]
+    found[0].state = HorizonState(40, 10)
+    assert [horizon.factor(9) for horizon in found] == pytest.approx([0.5, 1.0])
