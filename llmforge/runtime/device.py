@@ -7,6 +7,7 @@ measures where no rule is known. Knows no model.
 from __future__ import annotations
 
 import os
+import re
 import resource
 import sys
 import time
@@ -26,8 +27,31 @@ _WORTH = 1.15
 _FP8_FROM = (8, 9)
 _MATMUL = 512
 
-# Dense bf16 FLOP/s from the vendors' data sheets, for the MFU that a run prints; the name as torch reports it.
-_PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "4090": 165e12, "3090": 71e12}
+# Dense bf16 FLOP/s, summed in fp32, from NVIDIA's data sheets, for the MFU that a run prints. A row is a whole name as
+# torch reports it but for the words below; what has no row (laptop chips, parts of a GPU) has no MFU.
+_PEAKS = {
+    "B200": 2250e12,
+    "H200": 989e12,
+    "H200 NVL": 835e12,
+    "GH200": 989e12,
+    "H100": 989e12,
+    "H100 NVL": 835e12,
+    "H100 PCIE": 756e12,
+    "A100": 312e12,
+    "A100 SXM4": 312e12,
+    "A100 PCIE": 312e12,
+    "A40": 150e12,
+    "A30": 165e12,
+    "A10": 125e12,
+    "L40S": 362e12,
+    "L40": 181e12,
+    "L4": 121e12,
+    "A6000": 155e12,
+    "6000 ADA GENERATION": 364e12,
+    "4090": 165e12,
+    "3090": 71e12,
+}
+_NOT_A_VARIANT = re.compile(r"NVIDIA|GEFORCE|RTX|\d+GB|HBM\d\w*")
 
 
 def choose_device(name: DeviceName, local_rank: int = 0) -> torch.device:
@@ -100,10 +124,14 @@ def matmul_rate(dtype: torch.dtype, device: torch.device, size: int = _MATMUL, s
 
 
 def peak_rate(device: torch.device, dtype: torch.dtype) -> float | None:
-    """FLOP/s that MFU is counted against: a GPU's data sheet, a CPU's measured matrix product, None where unknown."""
+    """FLOP/s that MFU is counted against: a GPU's data sheet, a CPU's measured matrix product, None where unknown.
+
+    The data sheets' figures are those of bf16: a GPU that computes in fp32 has none.
+    """
     if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-        return next((peak for part, peak in _PEAKS.items() if part in name), None)
+        words = re.split(r"[ -]+", torch.cuda.get_device_name(device).upper())
+        name = " ".join(word for word in words if not _NOT_A_VARIANT.fullmatch(word))
+        return _PEAKS.get(name) if dtype == torch.bfloat16 else None
     return matmul_rate(dtype, device, size=1024) if device.type == "cpu" else None
 
 

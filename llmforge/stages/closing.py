@@ -1,4 +1,5 @@
-"""What `pretrain` and `finetune` say alike when they end: how well the machine was used, and whether it memorises."""
+"""What `pretrain` and `finetune` say alike when they end: how fast it was, how well the machine was used, and whether
+it memorises."""
 
 from __future__ import annotations
 
@@ -10,12 +11,21 @@ if TYPE_CHECKING:
 
 
 def closing_figures(outcome: TrainResult, folder: Path, epochs: float | None) -> dict[str, object]:
-    """`mfu`, `micro_batch_size` and `overfitting` (null when all is well) of a run for its --json object."""
+    """`tokens_per_second`, `mfu`, `micro_batch_size` and `overfitting` (null when all is well) for the --json object.
+
+    When the run was at its end already and no step was made, its rates are those that it measured then.
+    """
+    from llmforge.training.metric_lines import metric_lines, steady
     from llmforge.training.overfitting import judge_run
 
+    rate, share = outcome.tokens_per_second, outcome.mfu
+    if rate is None:
+        lines = metric_lines(folder)
+        rate, share = steady(lines, "tokens_per_second"), steady(lines, "mfu")
     found = judge_run(folder, outcome.figures.get("valid_loss"), epochs, restored=outcome.best_step is not None)
     return {
-        "mfu": None if outcome.mfu is None else round(outcome.mfu, 4),
+        "tokens_per_second": rate,
+        "mfu": None if share is None else round(share, 4),
         "mfu_formula": outcome.mfu_formula,
         "micro_batch_size": outcome.micro_batch_size,
         "overfitting": None if found is None else found.as_json(),

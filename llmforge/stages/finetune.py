@@ -112,6 +112,7 @@ def run(
     from llmforge.runtime.stop import StopSignals
     from llmforge.stages.finetune_data import open_data
     from llmforge.training.assemble import Resume, open_bench
+    from llmforge.training.trackers import check_trackers
 
     base = find_model(config.base_model)
     shape = read_model_config(base)
@@ -119,6 +120,8 @@ def run(
         StopSignals() as stop,
         open_bench(config.device, config.deterministic, console, config.parallel, config.output_dir) as bench,
     ):
+        if bench.world.first:
+            check_trackers(config.tracking)
         values = config.model_dump(mode="json")
         with (
             RunFolder.open(config.output_dir, "finetune", values, passive=not bench.world.first) as folder,
@@ -166,7 +169,8 @@ def _train(
     trained = Trained(CausalLMObjective(model), parameter_roles(model), flops)
     measured = data.validation(config, bench)
     done = start.saved.step if start.saved else 0
-    with tracking(config.tracking, folder, done), traced(config.train.profile_steps, folder, done) as tracers:
+    profiled = config.train.profile_steps
+    with tracking(config.tracking, folder, done), traced(profiled, folder, done, bench.console) as tracers:
         trainer = make_trainer(job, bench, start, trained, None if measured is None else lambda: measured, tracers)
         with folder.phase("train"):
             outcome = trainer.train(start.saved)
@@ -202,7 +206,6 @@ def _result(
         "conversations": len(data.train),
         "cut": data.train.cut,
         "skipped": data.train.skipped,
-        "tokens_per_second": outcome.tokens_per_second,
         "compile_seconds": round(outcome.compile_seconds, 2),
         "peak_memory_bytes": outcome.peak_memory_bytes,
         "seconds": round(outcome.seconds, 2),

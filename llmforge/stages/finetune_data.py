@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmforge.errors import DataError, UsageError
+from llmforge.training.settings import check_fp8_rows
 
 if TYPE_CHECKING:
     from llmforge.finetune.conversations import Conversation
@@ -73,13 +74,19 @@ def checked_length(config: FinetuneConfig, shape: ModelConfig) -> int:
     """Tokens of a row.
 
     Raises:
-        UsageError: more than the model's context.
+        UsageError: more than the model's context, or packed rows of a length that fp8 does not take.
     """
     context, wanted = shape.max_position_embeddings, config.data.max_length
     if wanted is not None and wanted > context:
         what = f"data.max_length {wanted} is beyond the model's {context} positions"
         raise UsageError(what, config.base_model, "lower data.max_length")
-    return wanted or min(context, LONGEST_BY_DEFAULT)
+    length = wanted or min(context, LONGEST_BY_DEFAULT)
+    if config.data.packing:  # else rows are padded to a multiple
+        try:
+            check_fp8_rows(config.precision, length, "data.max_length")
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    return length
 
 
 def open_data(config: FinetuneConfig, folder: Path, shape: ModelConfig, console: Console) -> FinetuneData:

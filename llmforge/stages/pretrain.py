@@ -19,6 +19,7 @@ from llmforge.training.settings import (
     SchedulerSettings,
     TrainSettings,
     check_budget,
+    check_fp8_rows,
 )
 from llmforge.training.tracker_settings import JsonlTracking, Tracking
 
@@ -59,6 +60,7 @@ class PretrainConfig(Config):
         if (self.model is None) == (self.init_from is None):
             raise ValueError("give exactly one of model and init_from")
         check_budget(self.train, self.scheduler)
+        check_fp8_rows(self.precision, self.data.seq_len, "data.seq_len")
         return self
 
 
@@ -78,6 +80,7 @@ def run(
     from llmforge.stages.pretrain_data import open_data
     from llmforge.stages.pretrain_recipe import model_config
     from llmforge.training.assemble import Resume, open_bench
+    from llmforge.training.trackers import check_trackers
 
     data = open_data(config)
     shape = model_config(config, data.vocab_size)
@@ -85,6 +88,8 @@ def run(
         StopSignals(),
         open_bench(config.device, config.deterministic, console, config.parallel, config.output_dir) as bench,
     ):
+        if bench.world.first:
+            check_trackers(config.tracking)
         values = config.model_dump(mode="json")
         with (
             RunFolder.open(config.output_dir, "pretrain", values, passive=not bench.world.first) as folder,
@@ -142,7 +147,8 @@ def _train(
     build = partial(_build, config, shape, start.dtype)
     done = start.saved.step if start.saved else 0
     observers = make_observers(config, data, model, folder, done, build)
-    with tracking(config.tracking, folder, done), traced(config.train.profile_steps, folder, done) as tracers:
+    profiled = config.train.profile_steps
+    with tracking(config.tracking, folder, done), traced(profiled, folder, done, bench.console) as tracers:
         trainer = make_trainer(job, bench, start, trained, validation, [*observers, *tracers])
         with folder.phase("train"):
             outcome = trainer.train(start.saved)
@@ -178,7 +184,6 @@ def _result(outcome: TrainResult, shape: ModelConfig, folder: RunFolder, data: P
         "best_step": outcome.best_step,
         "parameters": shape.num_parameters,
         "epochs": round(outcome.tokens / max(1, data.train_tokens), 3),
-        "tokens_per_second": outcome.tokens_per_second,
         "compile_seconds": round(outcome.compile_seconds, 2),
         "peak_memory_bytes": outcome.peak_memory_bytes,
         "seconds": round(outcome.seconds, 2),

@@ -127,7 +127,7 @@ def shortened(config: Any, steps: int) -> dict[str, Any]:
     for key in ("eval_every", "sample_every"):
         if train.get(key) is not None:
             train[key] = min(train[key], max(1, steps // _LOOKS))
-    if scheduler.get("warmup_steps"):
+    if isinstance(scheduler.get("warmup_steps"), int):
         scheduler["warmup_steps"] = min(scheduler["warmup_steps"], max(1, steps // 4))
     # Nobody wants these runs among those that a tracker shows.
     values.pop("tracking", None)

@@ -33,6 +33,7 @@ from llmforge.runtime.malloc import keep_freed_memory
 from llmforge.runtime.run_folder import RunFolder
 from llmforge.tokens.ahead import Ahead
 from llmforge.tokens.batch import Batch
+from llmforge.training import schedule
 from llmforge.training.horizon import Horizon
 from llmforge.training.loop_parts import Loop, StepInfo, Validation
 from llmforge.training.optimizer import Optimizer
@@ -95,7 +96,7 @@ def make_horizon(recipe: Recipe, batch_rows: int, row_tokens: int, epoch_rows: i
     """The run's end: a number of steps, counted from tokens or epochs where they are given, or a time."""
     train = recipe.train
     if train.max_minutes is not None:
-        return Horizon(recipe.scheduler, seconds=train.max_minutes * 60)
+        return Horizon(schedule.settled(recipe.scheduler), seconds=train.max_minutes * 60)
     if train.max_steps is not None:
         return Horizon(recipe.scheduler, steps=train.max_steps)
     if train.max_tokens is not None:
@@ -153,6 +154,8 @@ def find_start(job: Job, bench: Bench, precision: PrecisionName, resume: Resume,
     for note in notes:
         bench.console.warn(note)
         job.run.log(note)
+    for note in schedule.notes(job.recipe.scheduler, job.horizon.steps):
+        _say(job, bench, note)
     if saved is not None:
         dtype, compiled = DTYPES[str(saved.choices["precision"])], bool(saved.choices["compile"])
         _say(job, bench, f"going on from step {saved.step} ({saved.path})")

@@ -5,6 +5,7 @@ Knows no file: the best weights are kept in memory and go into every saved state
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -19,9 +20,10 @@ from llmforge.training.state import Progress
 def judge(progress: Progress, settings: EarlyStopping, valid_loss: float) -> bool:
     """Counts a validation; True when it is the best so far. Sets `stopped_early` when patience is over.
 
-    A loss that is not a number is never better.
+    A loss that is not a number is never better, not even than none.
     """
-    if progress.best_loss is None or valid_loss < progress.best_loss - settings.min_delta:
+    best = progress.best_loss
+    if math.isfinite(valid_loss) and (best is None or valid_loss < best - settings.min_delta):
         progress.best_loss, progress.best_step, progress.waited = valid_loss, progress.step, 0
         return True
     progress.waited += 1

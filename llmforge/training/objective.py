@@ -38,12 +38,16 @@ class CausalLMObjective(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self._few_trained = _few_trained
+        self._few_trained, self._loss_of_few = _few_trained, _loss_of_few
 
     def compile(self, *args: Any, **options: Any) -> None:
-        """As for any module; what chooses by the data stays outside the graph."""
+        """As for any module; what chooses by the data stays outside the graph.
+
+        So does the loss of few positions: their number is another in every batch, and each would be compiled anew.
+        """
         # Said only now, since to say it loads the compiler.
         self._few_trained = torch.compiler.disable(_few_trained)  # type: ignore[no-untyped-call]
+        self._loss_of_few = torch.compiler.disable(_loss_of_few)  # type: ignore[no-untyped-call]
         super().compile(*args, **options)
 
     def forward(self, batch: Batch, by_token: bool = False) -> Tensor:
@@ -55,13 +59,18 @@ class CausalLMObjective(nn.Module):
             return token_cross_entropy(hidden, weight, labels).view(batch.labels.shape)
         # Only where looking at the labels does not make the host wait for the device.
         if labels.device.type == "cpu" and self._few_trained(batch):
-            places = (labels != IGNORED).nonzero().squeeze(1)
-            hidden, labels = hidden[places], labels[places]
+            return self._loss_of_few(hidden, weight, labels)
         return summed_cross_entropy(hidden, weight, labels)
 
 
 def _few_trained(batch: Batch) -> bool:
     return batch.num_trained < _FEW * batch.labels.numel()
+
+
+def _loss_of_few(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+    """`summed_cross_entropy`, without the positions that are not trained on."""
+    places = (labels != IGNORED).nonzero().squeeze(1)
+    return summed_cross_entropy(hidden[places], weight, labels[places])
 
 
 def _chunk_rows(hidden: Tensor, weight: Tensor) -> int:

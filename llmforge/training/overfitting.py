@@ -6,10 +6,11 @@ Learning, 5.2 and 7.8): from some step on the training loss goes on falling whil
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from llmforge.training.metric_lines import metric_lines
 
 # Validations see a sample and wander: a rise counts from this share of the best loss on, over two validations at least.
 _RISE = 0.01
@@ -82,7 +83,7 @@ def judge_fit(
         floor = best.valid_loss * (1 + _RISE)
         rises = len(after) >= _LEAST_AFTER_BEST and all(look.valid_loss > floor for look in after[-_LEAST_AFTER_BEST:])
         if rises and train_loss < min(best.train_loss, valid_loss):
-            return Overfitting(train_loss, after[-1].valid_loss, best.valid_loss, best.step, epochs)
+            return Overfitting(train_loss, valid_loss, best.valid_loss, best.step, epochs)
     if len(seen) <= _LEAST_AFTER_BEST and epochs is not None and epochs >= _PASSES:
         if train_loss < _LOW_SHARE * valid_loss:
             return Overfitting(train_loss, valid_loss, None, None, epochs)
@@ -90,13 +91,7 @@ def judge_fit(
 
 
 def judge_run(folder: Path, valid_loss: float | None, epochs: float | None, restored: bool) -> Overfitting | None:
-    """`judge_fit` of a run folder; a line of metrics.jsonl that cannot be read is left out."""
-    lines = []
-    path = folder / "metrics.jsonl"
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            continue
-    losses = [line["loss"] for line in lines if isinstance(line.get("loss"), float)]
+    """`judge_fit` of a run folder."""
+    lines = metric_lines(folder)
+    losses = [loss for line in lines if isinstance(loss := line.get("loss"), float)]
     return judge_fit(looks(lines), losses[-1] if losses else None, valid_loss, epochs, restored)

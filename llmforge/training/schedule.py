@@ -10,6 +10,9 @@ import math
 
 from llmforge.training.settings import SchedulerSettings
 
+# The warm-up where nothing is given, and the part of a short run that it may take: for runs of 200 steps and more, 20.
+WARMUP_STEPS, WARMUP_PART = 20, 10
+
 
 def warmup(step: int, steps: int) -> float:
     """1/W, 2/W, ... 1: linear over the first `steps` updates."""
@@ -35,8 +38,31 @@ def warmup_steps(settings: SchedulerSettings, horizon: int | None) -> int:
     if settings.warmup_ratio is not None:
         assert horizon is not None, "a warm-up ratio needs a known number of steps"
         return round(settings.warmup_ratio * horizon)
+    if settings.warmup_steps == "auto":
+        return WARMUP_STEPS if horizon is None else min(WARMUP_STEPS, max(1, horizon // WARMUP_PART))
     steps = settings.warmup_steps or 0
     return steps if horizon is None else min(steps, horizon)
+
+
+def settled(settings: SchedulerSettings) -> SchedulerSettings:
+    """The settings of a run whose length is found out on the way: its warm-up must not become another one then."""
+    if settings.warmup_steps != "auto":
+        return settings
+    return settings.model_copy(update={"warmup_steps": warmup_steps(settings, None)})
+
+
+def notes(settings: SchedulerSettings, horizon: int | None) -> list[str]:
+    """What a person should know of the warm-up of a short run before it begins."""
+    if horizon is None:
+        return []
+    rising = warmup_steps(settings, horizon)
+    if settings.warmup_steps == "auto":
+        short = rising < WARMUP_STEPS
+        return [f"auto: scheduler.warmup_steps={rising}, for a run of {horizon} steps"] if short else []
+    if rising < max(2, horizon):
+        return []
+    key = "warmup_ratio" if settings.warmup_steps is None else "warmup_steps"
+    return [f"the warm-up fills the whole run of {horizon} steps, which ends at the full rate: lower scheduler.{key}"]
 
 
 def decay_start(settings: SchedulerSettings, horizon: int) -> int:

@@ -15,6 +15,7 @@ MAX_COUNT = 2**53  # what a float still counts exactly
 Count = Annotated[int, Field(gt=0, le=MAX_COUNT)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
+FP8_MULTIPLE = 16  # of what a product sums over, as the kernels want it
 BUDGETS = ("max_steps", "max_tokens", "num_epochs", "max_minutes")
 
 
@@ -188,8 +189,8 @@ class SchedulerSettings(Config):
 
     # wsd: warm-up, constant, then linear down over the last part; cosine and linear: down from the warm-up on
     name: Literal["wsd", "cosine", "linear", "constant"] = "wsd"
-    # steps over which the rates rise from zero; or the same as a share of the run
-    warmup_steps: NonNegativeInt | None = None
+    # steps over which the rates rise from zero; or the same as a share of the run. auto: 20, at most a tenth of the run
+    warmup_steps: NonNegativeInt | Literal["auto"] | None = None
     warmup_ratio: Ratio | None = None
     # wsd only: the last part of the run, over which the rates fall
     decay_ratio: Ratio | None = None
@@ -203,7 +204,7 @@ class SchedulerSettings(Config):
             return values
         filled = dict(values)
         if filled.get("warmup_steps") is None and filled.get("warmup_ratio") is None:
-            filled["warmup_steps"] = 20
+            filled["warmup_steps"] = "auto"
         if filled.get("name", "wsd") == "wsd" and filled.get("decay_ratio") is None:
             filled["decay_ratio"] = 0.5
         return filled
@@ -248,3 +249,15 @@ def check_budget(train: TrainSettings, scheduler: SchedulerSettings) -> None:
         )
     if scheduler.warmup_ratio is not None:
         raise ValueError("warmup_ratio must know the number of steps; with train.max_minutes give warmup_steps")
+
+
+def check_fp8_rows(precision: str, row_tokens: int, key: str) -> None:
+    """Raises ValueError when fp8's kernels do not take a weight's gradient, which sums over all tokens of its rows.
+
+    Whole rows that are multiples go with any number of rows, as when memory runs out.
+    """
+    if precision == "fp8" and row_tokens % FP8_MULTIPLE:
+        raise ValueError(
+            f"precision: fp8 takes rows whose tokens are a multiple of {FP8_MULTIPLE}, and {key} is {row_tokens}: "
+            f"set {key} to {max(1, row_tokens // FP8_MULTIPLE) * FP8_MULTIPLE}, or precision to bf16"
+        )

@@ -22,6 +22,8 @@ from llmforge.runtime.distributed import World
 from llmforge.runtime.seeding import capture_rng, restore_rng
 from llmforge.training.horizon import Horizon
 from llmforge.training.optimizer import Optimizer, trainable
+from llmforge.training.schedule import warmup_steps
+from llmforge.training.settings import SchedulerSettings
 from llmforge.training.shares import like, to_save
 
 FORMAT = 1
@@ -33,6 +35,7 @@ HARMLESS = frozenset(
     | {"train.log_norms", "train.profile_steps"}
     | {f"parallel.{key}" for key in ("strategy", "tensor_parallel", "timeout_seconds", "activation_checkpointing")}
 )
+_WARMUP = "scheduler.warmup_steps"
 _BUDGETS = frozenset({"train.max_steps", "train.max_tokens", "train.num_epochs", "train.max_minutes"})
 
 
@@ -236,6 +239,8 @@ def _refuse_other_config(saved: Saved, claim: Claim) -> list[str]:
     # A batch that is left to auto follows from the budget, and with it the data of every step.
     if now.get("train.global_batch_tokens") != "auto" and _same_rates(saved, claim.horizon):
         changed -= _BUDGETS
+    if _WARMUP in changed and _same_warmup(before, now, claim.horizon.steps):
+        changed.discard(_WARMUP)
     if not any(key.startswith("train.early_stopping.") for key in known):  # which the validations would decide
         changed -= {"train.eval_every", "train.eval_tokens"}
     if changed:
@@ -264,3 +269,9 @@ def _same_rates(saved: Saved, horizon: Horizon) -> bool:
         return False
     earlier = Horizon(horizon.settings, steps=int(then["steps"]))
     return all(earlier.factor(step) == horizon.factor(step) for step in range(saved.step))
+
+
+def _same_warmup(before: Mapping[str, object], now: Mapping[str, object], steps: int | None) -> bool:
+    """Whether a number of steps and `auto` are the same warm-up of a run of so many steps."""
+    given = [SchedulerSettings.model_validate({"warmup_steps": config.get(_WARMUP)}) for config in (before, now)]
+    return warmup_steps(given[0], steps) == warmup_steps(given[1], steps)

@@ -85,6 +85,13 @@ class WandbTracker:
         self._run.finish()
 
 
+def check_trackers(wanted: Sequence[Tracking]) -> None:
+    """Raises MachineError when a tracker's package is not installed, before a run changes anything."""
+    for settings in wanted:
+        if isinstance(settings, TensorboardTracking | WandbTracking):
+            _need(settings.name, settings.name)
+
+
 @contextmanager
 def tracking(wanted: Sequence[Tracking], run: RunFolder, step: int) -> Iterator[None]:
     """Shows every line of metrics.jsonl to the trackers for the time of a `with`; `step` steps are done already.

@@ -95,3 +95,35 @@ def test_a_cpu_is_measured_by_its_own_time(monkeypatch: pytest.MonkeyPatch) -> N
     times = iter([0.0, 1.0, 2.0, 3.0, 3.5, 9.0])  # the end, three starts, the third's end, and past the end
     monkeypatch.setattr(device.time, "thread_time", lambda: next(times))
     assert device.matmul_rate(torch.float32, CPU, size=64) == 2 * 64**3 / 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "tera"),
+    [
+        ("NVIDIA H200", 989),
+        ("NVIDIA H100 80GB HBM3", 989),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA H100 NVL", 835),
+        ("NVIDIA GH200 480GB", 989),
+        ("NVIDIA A100-SXM4-80GB", 312),
+        ("NVIDIA A100-PCIE-40GB", 312),
+        ("NVIDIA A100 80GB PCIe", 312),
+        ("NVIDIA L40", 181),
+        ("NVIDIA L40S", 362),
+        ("NVIDIA L4", 121),
+        ("NVIDIA GeForce RTX 4090", 165),
+        ("NVIDIA RTX A6000", 155),
+        ("NVIDIA RTX 6000 Ada Generation", 364),
+        ("NVIDIA RTX A1000", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA H100 80GB HBM3 MIG 3g.40gb", None),
+        ("AMD Instinct MI300X", None),
+    ],
+)
+def test_the_peak_of_a_gpu_is_that_of_its_whole_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, tera: int | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda where: name)
+    cuda = torch.device("cuda", 0)
+    assert device.peak_rate(cuda, torch.bfloat16) == (None if tera is None else tera * 1e12)
+    assert device.peak_rate(cuda, torch.float32) is None

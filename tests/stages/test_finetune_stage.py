@@ -271,6 +271,13 @@ def test_bad_rows_leave_no_model(
     assert not (tmp_path / "run" / "model").exists()
 
 
+def test_packed_rows_that_fp8_does_not_take(talking_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="precision: fp8 .*data.max_length is 40: set data.max_length to 32"):
+        finetune.preview(config(talking_model, tmp_path, precision="fp8", data={"max_length": 40}))
+    for fine in ({"max_length": 48}, {"max_length": 40, "packing": False}, {}):
+        finetune.preview(config(talking_model, tmp_path, precision="fp8", data=fine))
+
+
 def test_rows_beyond_the_context_and_missing_inputs(talking_model: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="beyond the model's 64 positions"):
         finetune.preview(config(talking_model, tmp_path, data={"max_length": 65}))

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from small_pretrain import config, metrics, train, write_tokens
+
+from llmforge.training.parallel import choose_compile
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA as Linux counts it")
 MB = 10**6
@@ -29,10 +32,10 @@ def settings(tokens: Path, output: Path) -> dict[str, Any]:
     return found | {"data": found["data"] | {"seq_len": 128}}
 
 
-def limited(values: dict[str, Any], growth: int) -> subprocess.CompletedProcess[str]:
+def limited(values: dict[str, Any], growth: int, *later: str) -> subprocess.CompletedProcess[str]:
     worker = str(Path(__file__).parent / "memory_worker.py")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, worker, json.dumps(values), str(growth)]
+    command = [sys.executable, worker, json.dumps(values), str(growth), *later]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
 
 
@@ -63,3 +66,13 @@ def test_when_not_even_a_row_fits_it_says_what_was_needed(tokens: Path, tmp_path
     last = done.stderr.strip().splitlines()[-1]
     assert re.search(r"not enough memory.* [kMG]B was asked for", last) and "Traceback" not in done.stderr
     assert json.loads((tmp_path / "run" / "run.json").read_text())["exit_code"] == 4
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(choose_compile("auto", torch.device("cpu"), 1e20)[0] is False, reason="no C++ compiler")
+def test_a_compiled_model_takes_smaller_micro_batches_too(tokens: Path, tmp_path: Path) -> None:
+    values = settings(tokens, tmp_path / "run")
+    done = limited(values | {"train": values["train"] | {"compile": True}}, 10 * MB, "later")
+    assert done.returncode == 0, done.stderr
+    assert f"memory ran out with {ROWS} rows at once (more was asked for" in done.stderr
+    assert json.loads(done.stdout)["micro_batch_size"] == ROWS // 2

@@ -189,6 +189,17 @@ def test_a_batch_that_follows_from_the_length_keeps_the_length(tokens: Path, tmp
         train(settings(tokens, tmp_path / "auto", **longer))
 
 
+def test_a_warmup_that_is_the_same_number_goes_on(tokens: Path, tmp_path: Path) -> None:
+    """12 steps warm up over 1 where nothing is given; that and 1 are the same run, 20 is another."""
+    values = settings(tokens, tmp_path / "run")
+    auto = values | {"scheduler": {"name": "constant"}}
+    train(values | {"scheduler": {"name": "constant", "warmup_steps": 1}})
+    assert train(auto)["steps"] == 12
+    assert "auto: scheduler.warmup_steps=1, for a run of 12 steps" in (tmp_path / "run" / "log.txt").read_text()
+    with pytest.raises(UsageError, match="scheduler.warmup_steps: 1 then, 20 now"):
+        train(values | {"scheduler": {"name": "constant", "warmup_steps": 20}})
+
+
 def test_a_state_from_elsewhere_lies_here_before_the_first_step(
     finished: Path, tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

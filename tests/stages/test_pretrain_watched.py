@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ from typing import Any
 import pytest
 from small_pretrain import config, metrics, train, write_tokens
 
-from llmforge.errors import MachineError
+from llmforge.config.load import load_config
+from llmforge.errors import ConfigError, MachineError
+from llmforge.runtime.console import Console
 from llmforge.stages.closing import closing_lines
-from llmforge.stages.pretrain import PretrainConfig
+from llmforge.stages.pretrain import PretrainConfig, run
 
 STEPS = 160
+QUICKSTART = Path(__file__).parents[2] / "configs" / "pretrain" / "quickstart.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +42,7 @@ def test_a_run_that_memorises_says_so_and_since_when(tokens: Path, tmp_path: Pat
     assert 0 < found["rising_since"] < STEPS and found["epochs"] > 5
     assert found["note"] in closing_lines(result) and found["note"].startswith("it memorises: training loss")
     lines = metrics(tmp_path / "run")
+    assert found["valid_loss"] == result["valid_loss"]
     gaps = [line["loss_gap"] for line in lines if "loss_gap" in line]
     assert len(gaps) == 7 and gaps[-1] > gaps[0]
     assert [line["epoch"] for line in lines] == sorted(line["epoch"] for line in lines)
@@ -98,9 +103,45 @@ def test_tensorboard_beside_metrics(tokens: Path, tmp_path: Path) -> None:
     assert [event.step for event in events.Scalars("valid_loss")] == [0, 3]
 
 
+@pytest.mark.parametrize(("seq_len", "fits"), [(32, True), (40, False)])
+def test_rows_that_fp8_does_not_take_are_refused_at_the_start(tmp_path: Path, seq_len: int, fits: bool) -> None:
+    values = config(tmp_path, tmp_path / "run", {"max_steps": 1, "micro_batch_size": 3}, precision="fp8")
+    values["data"]["seq_len"] = seq_len
+    if fits:
+        assert PretrainConfig.model_validate(values)
+        return
+    with pytest.raises(ValueError, match="precision: fp8 .*data.seq_len is 40: set data.seq_len to 32"):
+        PretrainConfig.model_validate(values)
+
+
+def test_fp16_is_answered_with_bf16() -> None:
+    with pytest.raises(ConfigError, match="not 'fp16'; did you mean `bf16`"):
+        load_config(PretrainConfig, QUICKSTART, ["precision=fp16"])
+
+
 def test_fp8_without_such_a_gpu_ends_with_what_is_needed(tokens: Path, tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="precision=fp8 needs an NVIDIA GPU"):
         train(config(tokens, tmp_path / "run", {"max_steps": 1}, precision="fp8"))
+
+
+def test_a_missing_tracker_is_found_before_anything_is_removed(
+    tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = config(tokens, tmp_path / "run", {"max_steps": 1})
+    train(values)
+    kept = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    wanted = PretrainConfig.model_validate(values | {"tracking": [{"name": "tensorboard"}]})
+    with pytest.raises(MachineError, match=r"llmforge\[tensorboard\]"):
+        run(wanted, Console(quiet=True, json=True), resume="never")
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == kept
+
+
+def test_a_run_that_was_at_its_end_tells_the_rate_that_it_had(tokens: Path, tmp_path: Path) -> None:
+    values = config(tokens, tmp_path / "run", {"max_steps": 3})
+    first, again = train(values), train(values)
+    for key in ("tokens_per_second", "mfu"):
+        assert again[key] == pytest.approx(first[key], rel=0.01) and again[key] > 0
 
 
 @pytest.mark.parametrize("tracking", [[{"name": "csv"}], [{"name": "tensorboard", "project": "x"}]])

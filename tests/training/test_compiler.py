@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from toy import ToyModel, toy_batch
 
+from llmforge.tokens.batch import IGNORED, Batch
 from llmforge.training.compiler import SMALL, compile_options, keep_compiled
 from llmforge.training.objective import CausalLMObjective
 from llmforge.training.parallel import choose_compile, compile_objective
@@ -55,5 +56,26 @@ def test_a_compiled_step_gives_the_eager_gradients() -> None:
         torch.testing.assert_close(*losses)
         for loss in losses:
             loss.backward()
+    for wanted, found in zip(eager.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, wanted.grad)
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.skipif(choose_compile("auto", CPU, 1e20)[0] is False, reason="this machine has no C++ compiler")
+def test_batches_with_few_trained_positions_are_not_compiled_one_by_one() -> None:
+    from torch._dynamo.utils import counters
+
+    eager, compiled = CausalLMObjective(ToyModel()), CausalLMObjective(ToyModel())
+    compile_objective(compiled)
+    graphs = []
+    for step in range(4):
+        batch = toy_batch(step)
+        labels = torch.where(torch.arange(batch.labels.shape[1]) < 5 - step, batch.labels, IGNORED)
+        losses = [objective(Batch(batch.input_ids, labels)) for objective in (eager, compiled)]
+        torch.testing.assert_close(*losses)
+        for loss in losses:
+            loss.backward()
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert len(set(graphs)) == 1, graphs
     for wanted, found in zip(eager.parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(found.grad, wanted.grad)

@@ -50,6 +50,10 @@ def test_what_running_out_of_memory_looks_like() -> None:
     )
     assert shortage(torch.OutOfMemoryError(gpu)) == Shortage(3 * 2**29)
     assert shortage(RuntimeError("std::bad_alloc")) == Shortage(None)
+    compiled = "aoti_torch_{}(2, int_array_0, 0, &buf9_handle) API call failed at /tmp/x.main.cpp, line 24"
+    for call in ("empty_strided", "cpu_mm_out", "cpu_bmm_out", "cpu__scaled_dot_product_flash_attention_for_cpu"):
+        assert shortage(RuntimeError(compiled.format(call))) == Shortage(None)
+    assert shortage(RuntimeError(compiled.format("index_put_out"))) is None
     assert shortage(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
     assert shortage(OSError(12, "Cannot allocate memory")) is None
 

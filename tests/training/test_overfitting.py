@@ -56,7 +56,8 @@ def test_what_is_read_from_metrics(tmp_path: Path) -> None:
         lines += [{"step": look.step, "loss": look.train_loss}, {"step": look.step, "valid_loss": look.valid_loss}]
     lines += [{"step": 900, "loss": 0.6}, {"step": 900, "valid_loss": 1.95, "whole_split": True}]
     assert looks(lines) == RISING
-    (tmp_path / "metrics.jsonl").write_text("\n".join(json.dumps(line) for line in lines) + "\n{cut")
+    (tmp_path / "metrics.jsonl").write_text("\n".join(json.dumps(line) for line in lines) + "\n3\n{cut")
     found = judge_run(tmp_path, 1.95, 12.0, restored=False)
     assert found is not None and found.rising_since == 400 and found.train_loss == 0.6
+    assert found.valid_loss == 1.95  # of the whole split, as the run's last line has it
     assert judge_run(tmp_path / "nothing", 1.0, 1.0, restored=False) is None

@@ -10,6 +10,7 @@ import pytest
 from toy import run_folder as opened
 from toy import toy_trainer
 
+from llmforge.runtime.console import Console
 from llmforge.training.profiling import traced
 from llmforge.training.settings import TrainSettings
 
@@ -21,7 +22,7 @@ def names(path: Path) -> list[str]:
 
 
 def traced_run(folder: Path, steps: tuple[int, int], length: int) -> Any:
-    with opened(folder) as run, traced(steps, run, 0) as observers:
+    with opened(folder) as run, traced(steps, run, 0, Console()) as observers:
         trainer = toy_trainer(run, {"max_steps": length, "profile_steps": steps})
         trainer.observers = observers
         trainer.train()
@@ -36,8 +37,14 @@ def test_the_trace_holds_those_steps(tmp_path: Path, steps: tuple[int, int], cou
     assert not list(path.parent.glob("*.part"))
 
 
-def test_a_step_that_never_comes_leaves_no_trace(tmp_path: Path) -> None:
+def test_a_step_that_never_comes_leaves_no_trace_and_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert not traced_run(tmp_path / "run", (9, 10), length=2).exists()
+    said = "there is no trace of steps 9 to 10 (train.profile_steps): the run ended after step 2"
+    assert said in capsys.readouterr().err and said in (tmp_path / "run" / "log.txt").read_text()
+    traced_run(tmp_path / "other", (2, 9), length=2)
+    assert "no trace" not in capsys.readouterr().err
 
 
 def test_the_first_step_comes_first() -> None:

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from llmforge.training import schedule
 from llmforge.training.settings import SchedulerSettings
 
+WARM = SchedulerSettings(warmup_steps=20)
+
 
 def factors(settings: SchedulerSettings, horizon: int) -> list[float]:
     start = schedule.decay_start(settings, horizon)
@@ -45,6 +47,26 @@ def test_constant_with_warmup_ratio() -> None:
 
 def test_warmup_longer_than_the_run_never_reaches_the_top_early() -> None:
     assert factors(SchedulerSettings(name="wsd", warmup_steps=100), 4) == pytest.approx([0.25, 0.5, 0.75, 1.0])
+
+
+@pytest.mark.parametrize(("horizon", "rising"), [(5, 1), (20, 2), (199, 19), (200, 20), (5000, 20), (None, 20)])
+def test_the_default_warmup_takes_a_tenth_of_a_short_run(horizon: int | None, rising: int) -> None:
+    assert schedule.warmup_steps(SchedulerSettings(), horizon) == rising
+    assert schedule.warmup_steps(SchedulerSettings(warmup_steps=20), horizon) == min(20, horizon or 20)
+
+
+def test_a_default_run_of_few_steps_falls_to_its_end() -> None:
+    assert factors(SchedulerSettings(), 20)[-1] == pytest.approx(0.1)
+
+
+def test_a_short_warmup_and_one_that_fills_the_run_are_told() -> None:
+    assert schedule.notes(SchedulerSettings(), 20) == ["auto: scheduler.warmup_steps=2, for a run of 20 steps"]
+    (full,) = schedule.notes(SchedulerSettings(warmup_steps=20), 20)
+    assert "fills the whole run of 20 steps" in full and "scheduler.warmup_steps" in full
+    (ratio,) = schedule.notes(SchedulerSettings(name="cosine", warmup_ratio=1.0), 20)
+    assert "scheduler.warmup_ratio" in ratio
+    for settings, horizon in ((SchedulerSettings(), 200), (SchedulerSettings(), None), (WARM, 21), (WARM, None)):
+        assert schedule.notes(settings, horizon) == []
 
 
 @given(
