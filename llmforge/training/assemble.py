@@ -96,7 +96,7 @@ def make_horizon(recipe: Recipe, batch_rows: int, row_tokens: int, epoch_rows: i
     """The run's end: a number of steps, counted from tokens or epochs where they are given, or a time."""
     train = recipe.train
     if train.max_minutes is not None:
-        return Horizon(recipe.scheduler, seconds=train.max_minutes * 60)
+        return Horizon(schedule.settled(recipe.scheduler), seconds=train.max_minutes * 60)
     if train.max_steps is not None:
         return Horizon(recipe.scheduler, steps=train.max_steps)
     if train.max_tokens is not None:

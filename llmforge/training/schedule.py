@@ -44,6 +44,13 @@ def warmup_steps(settings: SchedulerSettings, horizon: int | None) -> int:
     return steps if horizon is None else min(steps, horizon)
 
 
+def settled(settings: SchedulerSettings) -> SchedulerSettings:
+    """The settings of a run whose length is found out on the way: its warm-up must not become another one then."""
+    if settings.warmup_steps != "auto":
+        return settings
+    return settings.model_copy(update={"warmup_steps": warmup_steps(settings, None)})
+
+
 def notes(settings: SchedulerSettings, horizon: int | None) -> list[str]:
     """What a person should know of the warm-up of a short run before it begins."""
     if horizon is None:

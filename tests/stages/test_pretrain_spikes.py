@@ -62,6 +62,7 @@ def config(tokens: Path, output: Path, **train: Any) -> Path:
         "model": {"preset": "tiny", "hidden_size": 32, "num_hidden_layers": 2},
         "data": {"sources": [{"name": "made", "path": str(tokens)}], "seq_len": 32},
         "optimizer": {"name": "adamw", "lr": 0.02},
+        "scheduler": {"warmup_steps": 20},
         "train": {
             "micro_batch_size": 4,
             "global_batch_size": 8,
