@@ -28,6 +28,14 @@ def test_steps_are_kept() -> None:
     assert steps == 10 and factors[5:] == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
 
 
+def test_the_default_warmup_does_not_become_another_when_the_steps_are_known() -> None:
+    parts = (OptimizerSettings(), SchedulerSettings(), ParallelSettings())
+    budgets = ({"max_minutes": 1.0}, {"max_steps": 40})
+    found = [make_horizon(Recipe(TrainSettings.model_validate(given), *parts), 1, 8, 1) for given in budgets]
+    found[0].state = HorizonState(40, 10)
+    assert [horizon.factor(9) for horizon in found] == pytest.approx([0.5, 1.0])
+
+
 def test_minutes_decay_over_the_second_half_and_end_in_time() -> None:
     horizon = Horizon(WSD, seconds=100)
     steps, elapsed, factors = run(horizon, lambda step: 1.0, reserve=8)
