@@ -112,11 +112,3 @@ def test_what_ate_the_time_is_said() -> None:
     assert "40 s of 1:00 went into the first step, which compiles: 30 steps" in horizon.notes(30, 40.0)[0]
     assert "enough for 3 steps" in horizon.notes(3, 0.0)[0]
     assert Horizon(WSD, steps=2).notes(2, 50.0) == []
-
-
-def test_the_default_warmup_does_not_become_another_when_the_steps_are_known() -> None:
-    parts = (OptimizerSettings(), SchedulerSettings(), ParallelSettings())
-    budgets = ({"max_minutes": 1.0}, {"max_steps": 40})
-    found = [make_horizon(Recipe(TrainSettings.model_validate(given), *parts), 1, 8, 1) for given in budgets]
-    found[0].state = HorizonState(40, 10)
-    assert [horizon.factor(9) for horizon in found] == pytest.approx([0.5, 1.0])
