@@ -133,7 +133,7 @@ class Bench:
 def spread(rows: list[Row], key: str) -> Row:
     """Mean, and the standard deviation where there are several."""
     values = [row[key] for row in rows]
-    return {"mean": statistics.fmean(values), "spread": statistics.stdev(values) if len(values) > 1 else 0.0}
+    return {"mean": statistics.fmean(values), "spread": statistics.stdev(values) if len(values) > 1 else None}
 
 
 def measure(bench: Bench) -> Row:
@@ -186,12 +186,18 @@ def show(name: str, result: Row) -> None:
     print(f"{'':24}{'loss':>18}{'bits a byte':>20}{'BLiMP':>18}{'tokens':>14}{'rate':>8}")
     sides = {"llmforge": result["ours"], **result["peers"]}
     for side, row in sides.items():
-        cells = [f"{row[key]['mean']:.4f} ± {row[key]['spread']:.4f}" for key in ("valid_loss", "valid_bits_per_byte")]
-        blimp = f"{row['blimp']['mean']:.1%} ± {row['blimp']['spread']:.1%}" if "blimp" in row else "-"
+        cells = [_cell(row[key], ".4f") for key in ("valid_loss", "valid_bits_per_byte")]
+        blimp = _cell(row["blimp"], ".1%") if "blimp" in row else "-"
         rate = f"{row['best_rate']:g}" if "best_rate" in row else "recipe"
         print(f"{side:24}{cells[0]:>18}{cells[1]:>20}{blimp:>18}{row['tokens']['mean']:>14,.0f}{rate:>8}")
     if "below_best_peer" in result:
         print(f"below the best peer ({result['best_peer']}): {result['below_best_peer']:.4f} of {metric(SHAPES[name])}")
+
+
+def _cell(figure: Row, form: str) -> str:
+    """A mean with its spread, which one seed does not have."""
+    known = figure["spread"] is not None
+    return f"{figure['mean']:{form}}" + (f" ± {figure['spread']:{form}}" if known else "")
 
 
 def measured_on(peak: float, scale: float) -> Row:

@@ -97,6 +97,14 @@ def test_recipes_are_shipped_and_figures_have_spreads(monkeypatch: pytest.Monkey
     assert all((ROOT / shape.recipe).is_file() for shape in quality.SHAPES.values())
     found = quality.figures([{"valid_loss": 1.0, "steps": 3}, {"valid_loss": 2.0, "steps": 5}])
     assert found["valid_loss"] == {"mean": 1.5, "spread": pytest.approx(math.sqrt(0.5))}
+    assert quality.spread([{"valid_loss": 1.5}], "valid_loss") == {"mean": 1.5, "spread": None}
+    assert (
+        quality._cell({"mean": 1.5, "spread": 0.25}, ".2f"),
+        quality._cell({"mean": 0.5, "spread": None}, ".1%"),
+    ) == (
+        "1.50 ± 0.25",
+        "50.0%",
+    )
     assert "blimp" not in found and len(found["runs"]) == 2
 
 
