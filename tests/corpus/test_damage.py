@@ -4,10 +4,10 @@ import gzip
 import io
 import json
 import random
-import tarfile
 import zipfile
 
 import pytest
+from made_archives import tarred
 
 from llmforge.corpus import units
 from llmforge.corpus.document import BadRow, Document
@@ -44,16 +44,6 @@ def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytearr
         for name, data in files.items():
             archive.writestr(name, data)
     return bytearray(out.getvalue())
-
-
-def tarred(files: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return out.getvalue()
 
 
 @pytest.mark.parametrize("large", [False, True])

@@ -1,0 +1,8 @@
+"""Makes `made_archives.py` beside this file importable for tests."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
