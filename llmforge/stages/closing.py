@@ -15,13 +15,13 @@ def closing_figures(outcome: TrainResult, folder: Path, epochs: float | None) ->
 
     When the run was at its end already and no step was made, its rates are those that it measured then.
     """
-    from llmforge.training.metric_lines import metric_lines, steady
+    from llmforge.training.metric_lines import metric_lines, steady_figure
     from llmforge.training.overfitting import judge_run
 
     rate, share = outcome.tokens_per_second, outcome.mfu
     if rate is None:
         lines = metric_lines(folder)
-        rate, share = steady(lines, "tokens_per_second"), steady(lines, "mfu")
+        rate, share = steady_figure(lines, "tokens_per_second"), steady_figure(lines, "mfu")
     found = judge_run(folder, outcome.figures.get("valid_loss"), epochs, restored=outcome.best_step is not None)
     return {
         "tokens_per_second": rate,

@@ -7,6 +7,7 @@ run. Nothing is read that the run did not use: every artefact's digest is compar
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from llmforge.errors import ConfigError, DamagedError, DataError, LlmforgeError, UsageError
 from llmforge.runtime.manifest import find_artefact, read_manifest
 from llmforge.tokens.folder import TokenFolder, TokenSplit
+from llmforge.training.metric_lines import metric_lines
 
 if TYPE_CHECKING:
     from llmforge.stages.pretrain import PretrainConfig
@@ -152,15 +154,8 @@ def _steps_done(path: Path, facts: dict[str, Any]) -> int:
     steps = [0]
     state = _text(path / "checkpoints" / "latest").removeprefix("step-")
     steps += [int(state)] if state.isdecimal() else []
-    try:
-        lines = (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        try:
-            steps.append(int(json.loads(line)["step"]))
-        except (ValueError, KeyError, TypeError):  # the last line of a killed run may be half a line
-            continue
+    with suppress(OSError):
+        steps += [step for line in metric_lines(path) if isinstance(step := line.get("step"), int)]
     return max(steps)
 
 

@@ -25,9 +25,12 @@ class GroupNorms:
             self._groups.setdefault(loop.roles.get(name, "other"), []).append(parameter)
         self._found: dict[str, Tensor] = {}
 
+    def _due(self, step: int) -> bool:
+        return self._every is not None and step % self._every == 0
+
     def gradients(self, step: int) -> None:
         """The gradients of step number `step` before they are cut; where its norms are due."""
-        if self._every is None or step % self._every:
+        if not self._due(step):
             return
         for group, members in self._groups.items():
             self._found[f"gradient.{group}"] = _norm([value.grad for value in members if value.grad is not None])
@@ -35,7 +38,7 @@ class GroupNorms:
     @contextmanager
     def around(self, step: int) -> Iterator[None]:
         """Around the optimizer's step number `step`; where its norms are due, the weights are copied for its time."""
-        if self._every is None or step % self._every:
+        if not self._due(step):
             yield
             return
         before = {group: [value.detach().clone() for value in members] for group, members in self._groups.items()}

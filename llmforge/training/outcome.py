@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 
 from llmforge.runtime.device import peak_memory_bytes
 from llmforge.training.loop_parts import Loop, TrainResult
+from llmforge.training.metric_lines import steady
 from llmforge.training.metrics import Clock, mfu, mfu_formula
 from llmforge.training.state import Progress
 
@@ -19,8 +19,7 @@ def train_result(
     The rate is their median without the first, in which the machine warms up and compiles. `restored`: the best weights
     were put back; `left_out` are the data steps that no step saw.
     """
-    steady = rates[1:] or rates
-    rate = statistics.median(steady) if steady else None
+    rate = steady(rates)
     usage = (loop.flops_per_token, loop.peak, loop.world.size)
     return TrainResult(
         steps=progress.step,

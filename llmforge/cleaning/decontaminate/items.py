@@ -117,8 +117,9 @@ def places_of(paths: Iterable[str]) -> dict[str, str]:
 def _with_equal_names(paths: Iterable[str]) -> set[str]:
     """Those paths that have a file whose name below its path is that of a file of another path."""
     owners: dict[str, set[str]] = {}
-    for path in paths:
-        for file in find_files(path).files if not is_built_in(path) else ():
+    listed = [path for path in paths if not is_built_in(path)]
+    for path in listed if len(listed) > 1 else ():  # a path alone has no other to be told from
+        for file in find_files(path).files:
             if file.format in TABLES or file.format in ARCHIVES:
                 owners.setdefault(file.name, set()).add(path)
     return {path for found in owners.values() if len(found) > 1 for path in found}
