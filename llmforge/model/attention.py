@@ -2,7 +2,8 @@
 
 On a CPU the library's attention has a slow backward in bf16, so short rows use plain batched products with a softmax
 (computed in fp32 inside the kernel), rows of some hundred tokens do so in query blocks that see only the keys up to
-their end, and longer ones, and all accelerators, use `scaled_dot_product_attention`. Knows no weights.
+their end, and longer ones, and all accelerators, use `scaled_dot_product_attention`. Rows of several documents, for
+which that would need a mask and so its slow kernel, have flash attention's own kernel on a GPU. Knows no weights.
 
 Dimensions: B batch, T queries, S keys, H heads, K key/value heads, G = H / K, D head size.
 """
@@ -59,6 +60,23 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         for at, end in ((at, min(at + size, length)) for at in range(0, length, size))
     ]
     return torch.cat(parts, dim=2)
+
+
+def attend_documents(q: Tensor, k: Tensor, v: Tensor, bounds: Tensor, window: int | None) -> Tensor:
+    """As `attend` for causal rows of several documents, each of which sees itself alone, on a GPU and in bf16 only.
+
+    q (B, H, T, D), already divided by sqrt(D); k, v (B, K, T, D); bounds (N,) int32: where documents begin in the B * T
+    tokens, and the end; a document does not go over the end of a row. (https://arxiv.org/abs/2307.08691)
+    """
+    from torch.nn.attention.varlen import varlen_attn  # not in every build, and only GPUs need it
+
+    batch, heads, length, head_dim = q.shape
+    q, k, v = (each.transpose(1, 2).reshape(batch * length, -1, head_dim) for each in (q, k, v))  # (B*T, H or K, D)
+    back = (-1 if window is None else window - 1, 0)
+    grouped = heads != k.shape[1]
+    mixed = varlen_attn(q, k, v, bounds, bounds, length, length, scale=1.0, window_size=back, enable_gqa=grouped)
+    assert isinstance(mixed, Tensor)
+    return mixed.view(batch, length, heads, head_dim).transpose(1, 2)
 
 
 def _whole(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:

@@ -33,6 +33,7 @@ _KEPT = frozenset(
         _aten._scaled_dot_product_cudnn_attention.default,
     }
 )
+_VARLEN = "torch_attn._varlen_attn.default"  # by name: it exists only where its module is loaded
 
 
 def recompute(model: Transformer, what: Recomputing) -> None:
@@ -60,4 +61,5 @@ def _but_products() -> Any:
 
 
 def _policy(_: Any, operation: Any, *arguments: Any, **named: Any) -> CheckpointPolicy:
-    return CheckpointPolicy.MUST_SAVE if operation in _KEPT else CheckpointPolicy.PREFER_RECOMPUTE
+    kept = operation in _KEPT or str(operation) == _VARLEN
+    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE

@@ -17,18 +17,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmforge.errors import UsageError
-from llmforge.model.attention import attend, causal_mask, document_mask, visible_slots
+from llmforge.model.attention import attend, attend_documents, causal_mask, document_mask, visible_slots
 from llmforge.model.config import ModelConfig
 from llmforge.model.kv_cache import KVCache
 from llmforge.model.layers import Linear, RMSNorm, fused_linear, normalize, product
 from llmforge.model.rope import restarting_positions, rotary_tables, rotate
+
+_VARLEN_DTYPES = (torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
 class Context:
     """What every layer of one forward pass shares: angles (B or 1, T, 1, D/2), who sees whom, and the cache.
 
-    A mask (B or 1, T, S) of None means whole causal rows, or a single query that sees every key.
+    A mask (B or 1, T, S) of None means whole causal rows, or a single query that sees every key; or, with `bounds`
+    (N,), causal rows of several documents, which begin there.
     """
 
     cos: Tensor
@@ -36,6 +39,7 @@ class Context:
     full_mask: Tensor | None
     window_mask: Tensor | None
     cache: KVCache | None
+    bounds: Tensor | None = None
 
 
 class Attention(nn.Module):
@@ -72,7 +76,11 @@ class Attention(nn.Module):
         if context.cache is not None:
             k, v = context.cache.write(self.layer, k, v)  # (B, K, S, D)
         mask = context.full_mask if self.window is None else context.window_mask
-        mixed = attend(q, k, v, mask).transpose(1, 2)  # (B, T, H, D)
+        if context.bounds is None:
+            mixed = attend(q, k, v, mask)
+        else:
+            mixed = attend_documents(q, k, v, context.bounds, self.window)
+        mixed = mixed.transpose(1, 2)  # (B, T, H, D)
         return self.o_proj(mixed.reshape(batch, length, -1))  # type: ignore[no-any-return]
 
     def _gains(self, device: torch.device) -> Tensor:
@@ -155,19 +163,23 @@ class Transformer(nn.Module):
         *,
         positions: Tensor | None = None,
         document_ids: Tensor | None = None,
+        bounds: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
         """Ids (B, T) -> hidden states (B, T, C) after the last norm, in `compute_dtype`.
 
         `document_ids` (B, T) keep attention inside runs of one id, and positions restart with each. `positions` (B, T)
         replace those that follow from the documents, the cache or the place in the row. With a `cache` the tokens come
-        behind those that it holds, and it is advanced by T; it does not go with `document_ids`.
+        behind those that it holds, and it is advanced by T; it does not go with `document_ids`. `bounds` (N,) say where
+        the documents begin (`Batch.bounds`), for the kernel that takes half precision on GPUs.
 
         Raises:
             UsageError: the row is longer than `max_position_embeddings`, or the cache is full.
         """
         x = F.embedding(input_ids, self.embed_tokens.weight).to(self.compute_dtype)  # (B, T, C)
-        context = self._context(input_ids, positions, document_ids, cache)
+        if x.dtype not in _VARLEN_DTYPES:
+            bounds = None
+        context = self._context(input_ids, positions, document_ids, bounds, cache)
         for layer in self.layers:
             x = layer(x, context) if self.through is None else self.through(layer, x, context)
         if cache is not None:
@@ -186,7 +198,12 @@ class Transformer(nn.Module):
         return self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
 
     def _context(
-        self, input_ids: Tensor, positions: Tensor | None, document_ids: Tensor | None, cache: KVCache | None
+        self,
+        input_ids: Tensor,
+        positions: Tensor | None,
+        document_ids: Tensor | None,
+        bounds: Tensor | None,
+        cache: KVCache | None,
     ) -> Context:
         length, window, device = input_ids.shape[1], self.config.sliding_window, input_ids.device
         reach = length + (max(cache.lengths) if cache is not None else 0)
@@ -205,12 +222,12 @@ class Transformer(nn.Module):
             windowed = full if window is None else visible_slots(slots, reach, window)
         elif document_ids is not None:
             positions = restarting_positions(document_ids) if positions is None else positions
-            full = document_mask(document_ids, None)
-            windowed = full if window is None else document_mask(document_ids, window)
+            full = document_mask(document_ids, None) if bounds is None else None
+            windowed = full if window is None or bounds is not None else document_mask(document_ids, window)
         elif window is not None:
             windowed = causal_mask(length, window, device)
         if positions is None:
             cos, sin = self.cos[None, :length], self.sin[None, :length]
         else:
             cos, sin = self.cos[positions], self.sin[positions]
-        return Context(cos[:, :, None], sin[:, :, None], full, windowed, cache)
+        return Context(cos[:, :, None], sin[:, :, None], full, windowed, cache, bounds)

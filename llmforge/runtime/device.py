@@ -24,6 +24,7 @@ DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # bf16 must win clearly, since fp32 needs no second thought
 _WORTH = 1.15
 # Ada and Hopper have fp8 tensor cores
+_FLASH_FROM = (8, 0)
 _FP8_FROM = (8, 9)
 _MATMUL = 512
 
@@ -133,6 +134,13 @@ def peak_rate(device: torch.device, dtype: torch.dtype) -> float | None:
         name = " ".join(word for word in words if not _NOT_A_VARIANT.fullmatch(word))
         return _PEAKS.get(name) if dtype == torch.bfloat16 else None
     return matmul_rate(dtype, device, size=1024) if device.type == "cpu" else None
+
+
+def has_varlen_attention(device: torch.device) -> bool:
+    """Whether flash attention's kernel for rows of several documents runs there: NVIDIA GPUs from Ampere on."""
+    if device.type != "cuda" or torch.version.cuda is None or not torch.backends.cuda.is_flash_attention_available():
+        return False
+    return torch.cuda.get_device_capability(device) >= _FLASH_FROM
 
 
 def synchronize(device: torch.device) -> None:

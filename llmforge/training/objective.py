@@ -52,7 +52,10 @@ class CausalLMObjective(nn.Module):
 
     def forward(self, batch: Batch, by_token: bool = False) -> Tensor:
         """Rows (B, T) -> the sum over all positions with a label, an fp32 scalar; `by_token`: each one's, (B, T)."""
-        hidden = self.model(batch.input_ids, positions=batch.positions, document_ids=batch.document_ids)  # (B, T, C)
+        documents = {"positions": batch.positions, "document_ids": batch.document_ids}
+        if batch.bounds is not None:
+            documents["bounds"] = batch.bounds
+        hidden = self.model(batch.input_ids, **documents)  # (B, T, C)
         hidden, labels = hidden.flatten(0, 1), batch.labels.flatten()  # (B*T, C), (B*T,)
         weight = cast(Any, self.model).head_weight
         if by_token:
