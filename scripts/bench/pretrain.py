@@ -3,12 +3,13 @@
     python scripts/bench/pretrain.py [--shapes A,B,C] [--json FILE] [--peers DIR] [--nanogpt DIR] [--nanochat DIR]
 
 Every side runs in turn in a process of its own, round by round; before each round the machine's bf16 and fp32 matrix
-products are measured. Ours is the command with logging, clipping and validation, with AdamW, with Muon (its default)
-and with Muon by blocks of 64 rows, in the Qwen3 shape of the same width, depth and parameters. transformers and litgpt
+products are measured. Ours is the command with logging, clipping and validation, with AdamW, with Muon (its default:
+by blocks here) and with Muon on whole matrices, in the Qwen3 shape of the same width, depth and parameters. Peers
 get environments of their own in the user's cache folder; nanoGPT and nanochat are measured where a checkout is given.
-The first run of each side fills the compilers' caches and is not counted.
+Peers compute in whichever of bf16 and fp32 multiplies faster on this machine, as `precision: auto` has ours do; beside
+them transformers by its defaults. The first run of each side fills the compilers' caches and is not counted.
 
-The share of the peak is tokens/s x (6 x matmul parameters + 12·L·D·T) over the bf16 products of the same round.
+The share of the peak is tokens/s x (6 x matmul parameters + 12·L·D·T) over the faster products of the same round.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ ENVIRONMENTS = {
     "transformers": ("torch==2.13.0", "transformers==5.23.0", "accelerate==1.15.0", "tensorboard", "filelock"),
     "litgpt": ("torch==2.13.0", "litgpt==0.5.13"),  # wants an older transformers than the above
 }
-OPTIMIZERS = ("adamw", "muon", "muon_blocks")
+OPTIMIZERS = ("adamw", "muon", "muon_whole")
 Figures = dict[str, Any]
 
 
@@ -77,6 +78,7 @@ class Bench:
         self.runs: dict[str, list[Figures]] = {}
         self.peaks: list[Figures] = []
         self._steps: dict[str, int] = {}
+        self.precision: str = arguments.peer_precision
         self._tokens = ours.make_tokens(folder / name, self.shape)
         self.sides: dict[str, Callable[[], Figures]] = {}
         for optimizer in OPTIMIZERS:
@@ -88,7 +90,7 @@ class Bench:
             self.sides = {side: run for side, run in self.sides.items() if side in wanted}
 
     def _peers(self) -> list[tuple[str, list[str]]]:
-        found: list[tuple[str, list[str]]] = [(peer, []) for peer in ("transformers_bf16_compile", "litgpt")]
+        found: list[tuple[str, list[str]]] = [(peer, []) for peer in ("transformers_compiled", "litgpt")]
         for peer in ("nanogpt", "nanochat"):
             if checkout := getattr(self.arguments, peer):
                 found.append((peer, [checkout]))
@@ -107,12 +109,15 @@ class Bench:
         python = peers_python(Path(self.arguments.peers), peer)
         file = str(Path(__file__).parent / "pretrain_peers.py")
         seconds = str(self.arguments.seconds)
-        return program([python, file, peer, self.name, seconds, *checkout], self.arguments.threads)
+        command = [python, file, peer, self.name, seconds, self.precision, *checkout]
+        return program(command, self.arguments.threads)
 
     def measure(self) -> None:
         """All rounds: the peak, then each side; the round before the first warms up."""
         for number in range(self.arguments.rounds + 1):
             peak = program([sys.executable, str(Path(__file__).parent / "pretrain_peak.py")], self.arguments.threads)
+            if self.precision == "auto":
+                self.precision = max(("bf16", "fp32"), key=lambda kind: float(peak[f"{kind}_{self.arguments.clock}"]))
             if number:
                 self.peaks.append(peak)
             for side, run in self.sides.items():
@@ -123,7 +128,8 @@ class Bench:
 
     def result(self) -> Figures:
         """Medians over the rounds, ratios within each round, and shares of the round's peak."""
-        return summary(self.shape, self.runs, self.peaks, self.arguments.clock)
+        found = summary(self.shape, self.runs, self.peaks, self.arguments.clock)
+        return found | {"peer_precision": self.precision}
 
 
 def summary(shape: Shape, runs: dict[str, list[Figures]], peaks: list[Figures], unit: str = "second") -> Figures:
@@ -158,7 +164,8 @@ def _gflops(peaks: list[Figures], kind: str) -> int:
 
 def _row(shape: Shape, found: list[Figures], peaks: list[Figures], unit: str) -> Figures:
     rates = [run[f"tokens_per_{unit}"] for run in found]
-    shares = [rate * shape.flops_per_token / peak[f"bf16_{unit}"] for rate, peak in zip(rates, peaks, strict=True)]
+    best = [max(peak[f"bf16_{unit}"], peak[f"fp32_{unit}"]) for peak in peaks]
+    shares = [rate * shape.flops_per_token / peak for rate, peak in zip(rates, best, strict=True)]
     keys = ("tokens_per_second", "tokens_per_processor_second", "first_step_seconds", "first_step_processor_seconds")
     return {
         **{key: round(statistics.median(run[key] for run in found), 2) for key in keys},
@@ -183,6 +190,7 @@ def show(name: str, result: Figures) -> None:
     print(
         f"\n{name}: {shape.layers} layers, width {shape.width}, T {shape.length}, B {shape.rows}, V {shape.vocabulary}"
         f"; {shape.flops_per_token / 1e6:.1f} MFLOP/token; products {peak['bf16']} GFLOP/s bf16, {peak['fp32']} fp32"
+        f"; peers in {result['peer_precision']}"
     )
     print(
         f"{'side':26}{'tokens/s':>10}{'/cpu s':>9}{'of peak':>9}{'MB':>7}{'first s':>9}{'x best':>8}{'x HF':>7}  rounds"
@@ -226,6 +234,12 @@ def main() -> None:
         choices=("second", "processor_second"),
         default="second",
         help="what ratios and shares go by; processor seconds (with --threads 1) hold on a machine that does more",
+    )
+    parser.add_argument(
+        "--peer-precision",
+        choices=("auto", "bf16", "fp32"),
+        default="auto",
+        help="what the peers compute in; auto: that in which this machine multiplies faster",
     )
     parser.add_argument("--only", help="these sides alone, for a look: llmforge_adamw,litgpt,...")
     arguments = parser.parse_args()

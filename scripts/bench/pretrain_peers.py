@@ -1,11 +1,11 @@
 """The peers' side of the training bench, in environments of their own: each trains a GPT or Llama of the shape.
 
-    python pretrain_peers.py PEER SHAPE SECONDS [CHECKOUT]
+    python pretrain_peers.py PEER SHAPE SECONDS PRECISION [CHECKOUT]
 
-PEER of transformers, transformers_bf16_compile, litgpt, nanogpt, nanochat. transformers' Trainer and litgpt's
-`pretrain` are run as they are. nanoGPT and nanochat are a model and an optimizer with a script around them, so their
-part here is the script's own step (autocast or their bf16, compiled, clipped where they clip) on random ids. Prints
-one JSON object.
+PEER of transformers, transformers_compiled, litgpt, nanogpt, nanochat; PRECISION of bf16, fp32 (transformers' defaults
+are fp32 anyway). transformers' Trainer and litgpt's `pretrain` are run as they are. nanoGPT and nanochat are a model
+and an optimizer with a script around them, so their part here is the script's own step (compiled, clipped where they
+clip) on random ids. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def _count(model: Any) -> int:
     return sum(value.numel() for value in model.parameters())
 
 
-def transformers(shape: Shape, watch: Watch, better: bool = False) -> int:
-    """A Llama under transformers' Trainer: by its defaults (fp32), or at its best here (bf16, compiled)."""
+def transformers(shape: Shape, watch: Watch, precision: str, better: bool = False) -> int:
+    """A Llama under transformers' Trainer: by its defaults (fp32), or compiled in the precision."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
@@ -69,7 +69,7 @@ def transformers(shape: Shape, watch: Watch, better: bool = False) -> int:
             report_to="none",
             use_cpu=True,
             disable_tqdm=True,
-            **({"bf16": True, "torch_compile": True} if better else {}),
+            **({"bf16": precision == "bf16", "torch_compile": True} if better else {}),
         )
         trainer = Trainer(model=model, args=arguments, train_dataset=Rows(), callbacks=[Stop()])
         watch.begin()
@@ -77,13 +77,13 @@ def transformers(shape: Shape, watch: Watch, better: bool = False) -> int:
     return _count(model)
 
 
-def transformers_bf16_compile(shape: Shape, watch: Watch) -> int:
+def transformers_compiled(shape: Shape, watch: Watch, precision: str) -> int:
     """The Trainer at its best here."""
-    return transformers(shape, watch, better=True)
+    return transformers(shape, watch, precision, better=True)
 
 
-def nanogpt(shape: Shape, watch: Watch, checkout: str) -> int:
-    """nanoGPT's model and optimizer in the step of its train.py, in bf16 autocast, compiled."""
+def nanogpt(shape: Shape, watch: Watch, precision: str, checkout: str) -> int:
+    """nanoGPT's model and optimizer in the step of its train.py, compiled, in bf16 by autocast."""
     import torch
 
     sys.path.insert(0, checkout)
@@ -103,7 +103,7 @@ def nanogpt(shape: Shape, watch: Watch, checkout: str) -> int:
     compiled = torch.compile(model)
 
     def step(x: Any, y: Any) -> None:
-        with torch.amp.autocast("cpu", dtype=torch.bfloat16):
+        with torch.amp.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
             _, loss = compiled(x, y)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -115,9 +115,9 @@ def nanogpt(shape: Shape, watch: Watch, checkout: str) -> int:
     return _count(model)
 
 
-def nanochat(shape: Shape, watch: Watch, checkout: str) -> int:
-    """nanochat's model and its Muon with AdamW in the step of its base_train.py, in its bf16, compiled."""
-    os.environ["NANOCHAT_DTYPE"] = "bfloat16"
+def nanochat(shape: Shape, watch: Watch, precision: str, checkout: str) -> int:
+    """nanochat's model and its Muon with AdamW in the step of its base_train.py, in its own bf16 or fp32, compiled."""
+    os.environ["NANOCHAT_DTYPE"] = {"bf16": "bfloat16", "fp32": "float32"}[precision]
     sys.path.insert(0, checkout)
     import torch
     from nanochat.gpt import GPT, GPTConfig
@@ -168,8 +168,8 @@ class _Enough(Exception):
     """Ends litgpt's loop from its data."""
 
 
-def litgpt(shape: Shape, watch: Watch) -> int:
-    """`litgpt pretrain` in bf16-true, its loop compiles, clips and logs by itself; a Llama of the shape."""
+def litgpt(shape: Shape, watch: Watch, precision: str) -> int:
+    """`litgpt pretrain` in bf16-true or 32-true, its loop compiles, clips and logs by itself; a Llama of the shape."""
     import lightning
     import torch
     from litgpt import pretrain
@@ -236,7 +236,7 @@ def litgpt(shape: Shape, watch: Watch) -> int:
                 "bench",
                 config,
                 out_dir=Path(folder),
-                precision="bf16-true",
+                precision={"bf16": "bf16-true", "fp32": "32-true"}[precision],
                 data=Data(),
                 train=train,
                 eval=EvalArgs(interval=10**9, max_iters=1, final_validation=False),
@@ -249,7 +249,7 @@ def litgpt(shape: Shape, watch: Watch) -> int:
 
 
 PEERS: dict[str, Callable[..., int]] = {
-    function.__name__: function for function in (transformers, transformers_bf16_compile, litgpt, nanogpt, nanochat)
+    function.__name__: function for function in (transformers, transformers_compiled, litgpt, nanogpt, nanochat)
 }
 
 
@@ -257,9 +257,9 @@ def main() -> None:
     """One run of one peer."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    name, shape, seconds, *checkout = sys.argv[1:]
+    name, shape, seconds, precision, *checkout = sys.argv[1:]
     watch = Watch(float(seconds))
-    parameters = PEERS[name](SHAPES[shape], watch, *checkout)
+    parameters = PEERS[name](SHAPES[shape], watch, precision, *checkout)
     print(json.dumps(watch.result(SHAPES[shape], parameters)), file=answers, flush=True)
 
 

@@ -5,7 +5,8 @@
 
 a60 and a180: tinyshakespeare by characters, the whole last tenth held out, 60 and 180 s. b: books with 4,096 pieces,
 10 minutes, bits per byte of held-out pieces and BLiMP accuracy. The seconds are those of a machine with 820 GFLOP/s of
-bf16 matrix products: `--scale auto` measures this one's and stretches them, a number takes them times that.
+matrix products: `--scale auto` measures this one's in bf16 and fp32, stretches them by the better and lets the peers
+compute in it, as `precision: auto` has ours do; a number takes the seconds times that.
 
 Ours is the command with a shipped config, its budget the wall-clock of the whole training loop, validations included.
 A peer's budget is that of its training steps alone; it takes the best of three rates by its held-out loss, each with
@@ -43,15 +44,15 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def matmul_peak(seconds: float = 2.0) -> float:
-    """FLOP/s of the best bf16 or fp32 product of square matrices in so many seconds."""
+def matmul_peaks(seconds: float = 2.0) -> dict[str, float]:
+    """FLOP/s of the best product of square matrices in bf16 and in fp32, measured for so many seconds."""
     import torch
 
     from llmforge.runtime.device import matmul_rate
 
     cpu, part = torch.device("cpu"), seconds / 3
-    pairs = ((torch.bfloat16, 1024), (torch.bfloat16, 2048), (torch.float32, 1024))
-    return max(matmul_rate(dtype, cpu, size, part) for dtype, size in pairs)
+    bf16 = max(matmul_rate(torch.bfloat16, cpu, size, part) for size in (1024, 2048))
+    return {"bf16": bf16, "fp32": matmul_rate(torch.float32, cpu, 1024, part)}
 
 
 def peers_python(folder: Path) -> str:
@@ -69,9 +70,9 @@ def peers_python(folder: Path) -> str:
 class Bench:
     """One shape: its text, its budget on this machine, and a run of a side."""
 
-    def __init__(self, arguments: argparse.Namespace, name: str, scale: float, folder: Path) -> None:
+    def __init__(self, arguments: argparse.Namespace, name: str, scale: float, precision: str, folder: Path) -> None:
         self.arguments, self.name, self.shape, self.folder = arguments, name, SHAPES[name], folder / name
-        self.seconds = self.shape.seconds * scale
+        self.seconds, self.precision = self.shape.seconds * scale, precision
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def prepare(self) -> data_of.Prepared:
@@ -112,7 +113,7 @@ class Bench:
     def peer(self, name: str, model: PeerModel, rate: float, seed: int, text: data_of.Prepared) -> Row:
         """One run of a peer."""
         job = {"peer": name, "model": asdict(model), "rate": rate, "seed": seed, "seconds": self.seconds}
-        job |= {"text": str(text.peers), "checkout": self.arguments.nanogpt}
+        job |= {"text": str(text.peers), "checkout": self.arguments.nanogpt, "precision": self.precision}
         path = self.folder / "job.json"
         path.write_text(json.dumps(job), encoding="utf-8")
         program = Path(__file__).parent / "quality_peers.py"
@@ -200,12 +201,13 @@ def _cell(figure: Row, form: str) -> str:
     return f"{figure['mean']:{form}}" + (f" ± {figure['spread']:{form}}" if known else "")
 
 
-def measured_on(peak: float, scale: float) -> Row:
+def measured_on(peaks: dict[str, float], scale: float) -> Row:
     """The facts that the numbers depend on."""
     import torch
 
     own = {"threads": torch.get_num_threads(), "torch": torch.__version__}
-    return machine() | own | {"matmul_gflops": round(peak / 1e9, 1), "scale": round(scale, 3)}
+    rates = {f"{name}_gflops": round(rate / 1e9, 1) for name, rate in peaks.items()}
+    return machine() | own | rates | {"scale": round(scale, 3)}
 
 
 def plan(bench: Bench) -> str:
@@ -239,13 +241,14 @@ def main() -> None:
     names = arguments.shapes.split(",")
     if unknown := set(names) - set(SHAPES):
         parser.error(f"no such shape: {', '.join(sorted(unknown))}; there are {', '.join(SHAPES)}")
-    peak = matmul_peak()
-    scale = REFERENCE_PEAK / peak if arguments.scale == "auto" else float(arguments.scale)
-    facts, shapes = measured_on(peak, scale), {}
+    peaks = matmul_peaks()
+    faster = max(peaks, key=lambda name: peaks[name])
+    scale = REFERENCE_PEAK / peaks[faster] if arguments.scale == "auto" else float(arguments.scale)
+    facts, shapes = measured_on(peaks, scale), {}
     print(", ".join(f"{key} {value}" for key, value in facts.items()), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
-            bench = Bench(arguments, name, scale, Path(folder))
+            bench = Bench(arguments, name, scale, faster, Path(folder))
             if arguments.dry_run:
                 print(plan(bench))
                 continue

@@ -2,11 +2,11 @@
 
     python quality_peers.py JOB.json
 
-The job names the peer, its model (`quality_shapes.PeerModel`), rate, seed, seconds and a folder with train.bin,
-valid.bin (uint16) and text.json. nanoGPT is its model.py and its optimizer in the step of its train.py (random
-windows, bf16 autocast, compiled, clipped to 1, warm-up and cosine to a tenth); transformers is its Trainer with a
-Llama, bf16 and torch_compile, the same schedule. The seconds are those of training steps: a first short run measures
-the pace, the second takes the steps that fit. Compiling and measuring are not counted. Prints one JSON object.
+The job names the peer, its model (`quality_shapes.PeerModel`), rate, seed, seconds, precision (bf16 or fp32) and a
+folder with train.bin, valid.bin (uint16) and text.json. nanoGPT is its model.py and its optimizer in the step of its
+train.py (random windows, autocast for bf16, compiled, clipped to 1, warm-up and cosine to a tenth); transformers is its
+Trainer with a Llama and torch_compile, the same schedule. The seconds are those of training steps: a first short run
+measures the pace, the second takes the steps that fit. Compiling and measuring are not counted. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def nanogpt(job: dict[str, Any], text: Text) -> tuple[Logits, int, float]:
         for step in range(steps):
             for group in optimizer.param_groups:
                 group["lr"] = job["rate"] * share(step, steps)
-            with torch.amp.autocast("cpu", dtype=torch.bfloat16):
+            with torch.amp.autocast("cpu", dtype=torch.bfloat16, enabled=job["precision"] == "bf16"):
                 _, loss = compiled(*text.windows(shape["rows"], shape["length"], generator))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -184,7 +184,7 @@ def transformers(job: dict[str, Any], text: Text) -> tuple[Logits, int, float]:
             report_to="none",
             use_cpu=True,
             disable_tqdm=True,
-            bf16=True,
+            bf16=job["precision"] == "bf16",
             torch_compile=True,
             seed=job["seed"],
         )
