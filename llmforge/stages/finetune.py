@@ -15,7 +15,7 @@ from llmforge.config.schema import Config
 from llmforge.finetune.settings import ConversationData
 from llmforge.model.lora_settings import LoraSettings
 from llmforge.runtime.console import Console, duration
-from llmforge.training.recipe import refuse_auto
+from llmforge.training.recipe import refuse_auto, with_blocks
 from llmforge.training.settings import (
     OptimizerSettings,
     ParallelSettings,
@@ -157,7 +157,8 @@ def _train(
     rows, row_tokens = batches.batch_rows, batches.row_tokens
     if config.data.packing:
         bench.console.say(f"packed into {batches.num_rows:,} rows of {row_tokens} tokens, {batches.fill:.0%} full")
-    recipe = Recipe(config.train, config.optimizer, config.scheduler, config.parallel)
+    optimizer = with_blocks(config.optimizer, shape.hidden_size, rows * row_tokens)
+    recipe = Recipe(config.train, optimizer, config.scheduler, config.parallel)
     horizon = make_horizon(recipe, rows, row_tokens, batches.num_rows)
     values, epoch = config.model_dump(mode="json"), batches.num_rows * row_tokens
     job = Job(folder, recipe, values, data.digests, batches, horizon, row_tokens, rows, batches.documents, epoch)

@@ -37,7 +37,9 @@ class Optimizer:
         self.muon = None
         if matrices:
             assert settings.momentum is not None
-            members, block = {name: self.parameters[name] for name in sorted(matrices)}, settings.block_rows or None
+            members = {name: self.parameters[name] for name in sorted(matrices)}
+            # `auto` looks at the tokens of a step, which the stages know; whoever comes without them gets the whole.
+            block = None if settings.block_rows == "auto" else settings.block_rows or None
             # In the precision of the run: who asks for fp32 gets it, and a CPU without bf16 would be slow at it.
             dtype = getattr(model, "compute_dtype", torch.float32)
             self.muon = Muon(members, settings.momentum, self.decay, block, settings.block_period or 0, dtype)

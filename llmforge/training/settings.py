@@ -143,8 +143,9 @@ class OptimizerSettings(Config):
     eps: PositiveFloat = 1e-8
     # muon only: average of the gradients, reached from .85 over the first 300 steps
     momentum: Beta | None = None
-    # muon only: rows of a matrix that are made orthogonal together, 0: all of them; 64 cost a quarter of the time
-    block_rows: Annotated[int, Field(ge=0, le=2**20)] | None = None
+    # muon only: rows of a matrix that are made orthogonal together, 0: all of them; 64 cost a quarter of the time or
+    # less. auto: 64 where whole matrices would cost more than they give (training/recipe.py)
+    block_rows: Annotated[int, Field(ge=0, le=2**20)] | Literal["auto"] | None = None
     # muon only, with block_rows: steps from one with whole matrices to the next, 0: none is whole
     block_period: Annotated[int, Field(ge=0, le=2**20)] | None = None
     # muon only: AdamW's rates for the other parameters, as multiples of lr
@@ -172,7 +173,7 @@ _DEFAULTS: dict[str, dict[str, object]] = {
         "weight_decay": 0.0,
         "betas": (0.8, 0.95),
         "momentum": 0.95,
-        "block_rows": 0,
+        "block_rows": "auto",
         "block_period": 5,
         "embedding_lr_ratio": 7.5,  # .3
         "head_lr_ratio": 0.075,  # .003

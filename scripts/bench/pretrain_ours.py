@@ -74,7 +74,7 @@ def settings(shape: Shape, tokens: Path, output: Path, optimizer: str, steps: in
             "eval_tokens": 8192,
             "compile": True,
         },
-        "optimizer": {"name": "muon", "block_rows": 64} if optimizer == "muon_blocks" else {"name": optimizer},
+        "optimizer": {"name": "muon", "block_rows": 0} if optimizer == "muon_whole" else {"name": optimizer},
     }
 
 
