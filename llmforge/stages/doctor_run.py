@@ -85,7 +85,10 @@ def _record(folder: Path, found: Diagnosis, owner: str | None) -> dict[str, Any]
         found.facts["status"] = "killed"
         found.add("note", folder, f"`{command}` began here and neither ended nor runs: it was killed")
     else:
-        found.add("whole", folder, f"`{command}` {status} (exit code {record.get('exit_code')}, {record.get('end')})")
+        ended = f"`{command}` {status} (exit code {record.get('exit_code')}, {record.get('end')})"
+        found.facts |= {"error": record["error"]} if record.get("error") else {}
+        reason = f": {record['error']}" if record.get("error") else ""
+        found.add("whole" if status == "finished" else "note", folder, ended + reason)
     return record if isinstance(record, dict) else {}
 
 
@@ -197,6 +200,7 @@ def _say_next(
     if owner is not None or not again:
         return
     typed = f"llmforge {shlex.join(again)}"
+    model = _newest_model(folder, record)
     finished = record.get("status") == "finished"
     if again[0] == "run" and broken:
         # Typed for a whole pipeline, which has no --resume and goes on from what it finds.
@@ -207,9 +211,23 @@ def _say_next(
     elif not finished or broken:
         fresh = " (publishes it again from the saved state)" if broken and newest is not None else ""
         goes_on = f" (goes on from step {newest})" if newest is not None and not broken else ""
-        found.next.append(typed + (fresh or goes_on))
-    elif (folder / "model").is_dir():
-        found.next.append(f"llmforge generate -m {shlex.quote(str(folder))} -p '...'")
+        mend = f" (mend this first: {record['error']})" if not fresh and record.get("error") else ""
+        found.next.append(typed + (fresh or goes_on) + mend)
+    elif model is not None:
+        asks = f"llmforge generate -m {shlex.quote(str(model[0]))} -p '...'"
+        found.next.append(f"llmforge chat -m {shlex.quote(str(model[0]))}" if model[1] == "finetune" else asks)
+
+
+def _newest_model(folder: Path, record: dict[str, Any]) -> tuple[Path, str] | None:
+    """The run folder with the last model that a run or a pipeline made, and the command that made it."""
+    if (folder / "model").is_dir():
+        return folder, str(record.get("command"))
+    # A pipeline notes the seconds of its steps in their order.
+    steps = record.get("seconds")
+    for name in reversed(steps if isinstance(steps, dict) else {}):
+        if (folder / name / "model").is_dir():
+            return folder / name, str(name).partition("-")[0]
+    return None
 
 
 def _again(argv: object, states: bool) -> list[str]:
