@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -54,20 +56,33 @@ def run(config: GenerateConfig, console: Console) -> dict[str, object]:
     """Writes the answers; returns them as `samples` (CLI.md) with the share that ended by themselves and the speed.
 
     With an output_dir the answers go to samples.jsonl there and a summary to stdout, else the answers to stdout.
+
+    Raises:
+        StopRequested: a signal came; nothing was written but what was streamed of a single answer.
     """
     from llmforge.inference.loading import open_model
+    from llmforge.runtime.stop import StopSignals
 
     prompts = _prompts(config)
-    if config.output_dir is None:
-        return _answer(config, prompts, open_model(config.model, config.precision, config.device), console)
+    with StopSignals() as stop:
+        check = partial(stop.check, "the same command begins anew")
+        if config.output_dir is None:
+            return _answer(config, prompts, open_model(config.model, config.precision, config.device), console, check)
+        return _into_folder(config, config.output_dir, prompts, console, check)
+
+
+def _into_folder(
+    config: GenerateConfig, output_dir: str, prompts: list[Prompt], console: Console, check: Callable[[], None]
+) -> dict[str, object]:
+    from llmforge.inference.loading import open_model
     from llmforge.runtime.files import write_atomic
     from llmforge.runtime.run_folder import RunFolder
 
-    with RunFolder.open(config.output_dir, "generate", config.model_dump(mode="json")) as folder:
+    with RunFolder.open(output_dir, "generate", config.model_dump(mode="json")) as folder:
         with folder.phase("load"):
             loaded = open_model(config.model, config.precision, config.device)
         with folder.phase("generate"):
-            result = _answer(config, prompts, loaded, console)
+            result = _answer(config, prompts, loaded, console, check)
         lines = [json.dumps(sample, ensure_ascii=False) for sample in _listed(result["samples"])]
         write_atomic(folder.path / SAMPLES, "\n".join(lines) + "\n")
         result["output"] = str(folder.path / SAMPLES)
@@ -122,7 +137,9 @@ def _prompts(config: GenerateConfig) -> list[Prompt]:
     return [plain_prompt(text.removeprefix("\ufeff").removesuffix("\n"), "stdin")]
 
 
-def _answer(config: GenerateConfig, prompts: list[Prompt], loaded: Loaded, console: Console) -> dict[str, object]:
+def _answer(
+    config: GenerateConfig, prompts: list[Prompt], loaded: Loaded, console: Console, check: Callable[[], None]
+) -> dict[str, object]:
     from llmforge.inference.answer import check_prompt
     from llmforge.inference.prompts import encode_prompt
 
@@ -131,41 +148,54 @@ def _answer(config: GenerateConfig, prompts: list[Prompt], loaded: Loaded, conso
     shape = loaded.model.config
     for prompt, tokens in zip(prompts, ids, strict=True):
         check_prompt(tokens, shape.max_position_embeddings, shape.vocab_size, prompt.where)
+    check()
     start = time.perf_counter()
     if len(prompts) == 1 and config.sampling.num_samples == 1:
-        samples = [_streamed(config, ids[0], loaded, console)]
+        samples = [_streamed(config, ids[0], loaded, console, check)]
     else:
-        samples = _batched(config, ids, loaded, console)
+        samples = _batched(config, ids, loaded, console, check)
     return _result(config, prompts, samples, time.perf_counter() - start, console)
 
 
-def _streamed(config: GenerateConfig, ids: list[int], loaded: Loaded, console: Console) -> Sample:
+def _streamed(
+    config: GenerateConfig, ids: list[int], loaded: Loaded, console: Console, check: Callable[[], None]
+) -> Sample:
     from llmforge.inference.generate import stream
     from llmforge.inference.terminal import show
 
     pieces = stream(loaded.model, loaded.tokenizer, ids, config.sampling, loaded.stop_ids)
     shown = not console.json and config.output_dir is None
-    for piece in pieces:
-        if shown and piece:
-            show(piece)
-    if shown:
-        show("\n")
+    try:
+        for piece in pieces:
+            check()
+            if shown and piece:
+                show(piece)
+    finally:
+        if shown:
+            show("\n")  # also when it is stopped: what is there ends as a line
     assert pieces.sample is not None, "a stream that is read to its end has a sample"
     return pieces.sample
 
 
-def _batched(config: GenerateConfig, ids: list[list[int]], loaded: Loaded, console: Console) -> list[Sample]:
+def _batched(
+    config: GenerateConfig, ids: list[list[int]], loaded: Loaded, console: Console, check: Callable[[], None]
+) -> list[Sample]:
     from llmforge.inference.generate import generate
 
     count = len(ids) * config.sampling.num_samples
     with console.progress("answers", count, "answers") as bar:
+
+        def on_step(tokens: int, finished: int) -> None:
+            check()
+            bar.advance(finished)
+
         return generate(
             loaded.model,
             loaded.tokenizer,
             ids,
             config.sampling,
             stop_ids=loaded.stop_ids,
-            on_step=lambda tokens, finished: bar.advance(finished),
+            on_step=on_step,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -273,3 +274,47 @@ def test_a_flipped_bit_in_the_weights_is_noticed(call: Call, talking_model: Path
     (copy / "model.safetensors").write_bytes(weights)
     done = call("generate", "-m", str(copy), "-p", "Hello")
     assert done.code == 6 and "model.safetensors" in done.err and "SHA-256" in done.err and done.out == ""
+
+
+def stopped(arguments: list[object], number: signal.Signals, ready: Callable[[subprocess.Popen[str]], None]) -> Done:
+    """`llmforge generate` as a process of its own that gets a signal when `ready` returns."""
+    words = [sys.executable, "-m", "llmforge", "generate", *map(str, arguments)]
+    child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    ready(child)
+    child.send_signal(number)
+    out, err = child.communicate(timeout=300)
+    return Done(child.returncode, out, err)
+
+
+def works(child: subprocess.Popen[str]) -> None:
+    assert child.stderr is not None
+    assert any(line.startswith("answers: ") for line in child.stderr)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_within_a_long_batch_leaves_nothing_half(
+    endless_model: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "prompts.txt").write_text("Hello\n" * 400)
+    words: list[object] = ["-m", endless_model, "--prompts", tmp_path / "prompts.txt", "--max-new-tokens", 300]
+    output = tmp_path / "out"
+    done = stopped([*words, "--json" if number == signal.SIGINT else f"output_dir={output}"], number, works)
+    assert done.code == 75 and done.out == ""
+    assert done.err.splitlines()[-1] == f"llmforge: stopped by {number.name}; the same command begins anew"
+    if number == signal.SIGTERM:
+        assert sorted(path.name for path in output.iterdir()) == [".lock", "config.yaml", "run.json"]
+        record = json.loads((output / "run.json").read_text())
+        assert (record["status"], record["exit_code"]) == ("stopped", 75)
+
+
+def test_a_signal_within_a_streamed_answer_ends_its_line(endless_model: Path) -> None:
+    first = ""
+
+    def speaks(child: subprocess.Popen[str]) -> None:
+        nonlocal first
+        assert child.stdout is not None
+        first = child.stdout.read(1)
+
+    words: list[object] = ["-m", endless_model, "-p", "Hello", "--max-new-tokens", 16_000, "--seed", 1]
+    done = stopped(words, signal.SIGTERM, speaks)
+    assert done.code == 75 and first and done.out.endswith("\n") and "Traceback" not in done.err
