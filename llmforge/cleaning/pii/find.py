@@ -51,7 +51,7 @@ def _by_marks(text: str, shapes: Shapes, kinds: Collection[Kind]) -> Iterator[Ma
         yield from find_passwords(text, shapes)
     if "email" in kinds and "@" in text:
         yield from find_emails(text)
-    if "email" in kinds and PERCENT_AT in text:
+    if "email" in kinds and "%" in text and PERCENT_AT in text:  # one sign is looked for far faster than three
         yield from find_encoded_emails(text)
     if not shapes.has_figure:
         return
