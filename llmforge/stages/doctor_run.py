@@ -27,7 +27,7 @@ _LINES = ("metrics.jsonl", "samples.jsonl")
 _OLD = re.compile(r"\.(?P<name>[\w.-]+)\.old")
 _UNFINISHED = re.compile(r"\.[\w.-]+\.(tmp-\w+|gone)")
 # What a stopped or killed run goes on from: no leftovers.
-_KEPT = {"parts": "measured parts", ".tokens.partial": "whole shards"}
+_KEPT = {"parts": "measured parts", ".tokens.partial": "whole shards", ".samples.partial": "finished answers"}
 
 
 def check_run(folder: Path, found: Diagnosis, repair: bool) -> list[Path]:
@@ -55,7 +55,7 @@ def check_run(folder: Path, found: Diagnosis, repair: bool) -> list[Path]:
         if found.facts["states"] and newest is None:
             broken.append(folder / _CHECKPOINTS)
         for name, what in _KEPT.items():
-            if (folder / name).is_dir() and record.get("status") != "finished":
+            if (folder / name).exists() and record.get("status") != "finished":
                 found.add("note", folder / name, f"{what} of an unfinished run: the same command goes on behind them")
     for inner in sorted(path.parent for path in folder.glob("*/run.json")):
         below = Diagnosis("run folder", str(inner))

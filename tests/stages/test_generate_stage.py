@@ -8,16 +8,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from llmforge.errors import DataError
+from llmforge.inference.kept_answers import KeptAnswers
 from llmforge.runtime.console import Console
 from llmforge.runtime.manifest import write_manifest
-from llmforge.stages.generate import GenerateConfig, inputs_fingerprint, preview, run
+from llmforge.stages.generate import KEPT, SAMPLES, GenerateConfig, inputs_fingerprint, preview, run
 
 Call = Callable[..., "Done"]
 QUIET = Console(quiet=True, json=True)
@@ -291,20 +293,44 @@ def works(child: subprocess.Popen[str]) -> None:
     assert any(line.startswith("answers: ") for line in child.stderr)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_a_signal_within_a_long_batch_leaves_nothing_half(
-    endless_model: Path, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_a_signal_within_a_long_batch_to_stdout_leaves_nothing_half(endless_model: Path, tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("Hello\n" * 400)
     words: list[object] = ["-m", endless_model, "--prompts", tmp_path / "prompts.txt", "--max-new-tokens", 300]
-    output = tmp_path / "out"
-    done = stopped([*words, "--json" if number == signal.SIGINT else f"output_dir={output}"], number, works)
+    done = stopped([*words, "--json"], signal.SIGINT, works)
     assert done.code == 75 and done.out == ""
-    assert done.err.splitlines()[-1] == f"llmforge: stopped by {number.name}; the same command begins anew"
-    if number == signal.SIGTERM:
-        assert sorted(path.name for path in output.iterdir()) == [".lock", "config.yaml", "run.json"]
-        record = json.loads((output / "run.json").read_text())
-        assert (record["status"], record["exit_code"]) == ("stopped", 75)
+    assert done.err.splitlines()[-1] == "llmforge: stopped by SIGINT; the same command begins anew"
+
+
+def test_a_signal_within_a_long_batch_keeps_the_answers_so_far(endless_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("".join(f"Hello {number}\n" for number in range(48)))
+    values: dict[str, Any] = {
+        "model": str(endless_model),
+        "prompts": str(tmp_path / "prompts.txt"),
+        "sampling": {"max_new_tokens": 300, "num_samples": 2, "seed": 3},
+        "output_dir": str(tmp_path / "out"),
+    }
+    (tmp_path / "c.json").write_text(json.dumps(values))
+    partial = tmp_path / "out" / KEPT
+
+    def answered(child: subprocess.Popen[str]) -> None:
+        while child.poll() is None and (not partial.exists() or partial.read_bytes().count(b"\n") < 5):
+            time.sleep(0.02)
+
+    done = stopped(["-c", tmp_path / "c.json", "-q"], signal.SIGTERM, answered)
+    assert done.code == 75 and done.out == ""
+    assert done.err.splitlines()[-1] == "llmforge: stopped by SIGTERM; the same command goes on"
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (record["status"], record["exit_code"]) == ("stopped", 75) and not (tmp_path / "out" / SAMPLES).exists()
+    header, *lines = partial.read_text().splitlines()
+    before = {row["prompt"]: [sample["text"] for sample in row["samples"]] for row in map(json.loads, lines)}
+    assert 4 <= len(before) < 48 and all(len(texts) == 2 for texts in before.values())
+    with partial.open("a") as stream:
+        stream.write(lines[0][:40])  # as a kill leaves it
+    found = KeptAnswers(partial, json.loads(header)["asked"], 2).found
+    assert {prompt: [sample.text for sample in samples] for prompt, samples in found.items()} == before
+    texts = [row["text"] for row in run(GenerateConfig.model_validate(values), QUIET)["samples"]]  # type: ignore[attr-defined]
+    assert len(texts) == 96 and not partial.exists()
+    assert all(texts[2 * prompt : 2 * prompt + 2] == told for prompt, told in before.items())
 
 
 def test_a_signal_within_a_streamed_answer_ends_its_line(endless_model: Path) -> None:
