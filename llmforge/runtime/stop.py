@@ -84,12 +84,18 @@ class StopSignals:
 
 @contextmanager
 def last_words(say: Callable[[], None]) -> Iterator[None]:
-    """For the time of a `with`, `say` is called when a second signal ends the process at once."""
-    _last_words.append(say)
+    """For the time of a `with`, `say` is called when a second signal ends this process, not a fork of it, at once."""
+    own = os.getpid()
+
+    def words() -> None:
+        if os.getpid() == own:
+            say()
+
+    _last_words.append(words)
     try:
         yield
     finally:
-        _last_words.remove(say)
+        _last_words.remove(words)
 
 
 def _end_at_once() -> None:
