@@ -7,6 +7,7 @@ The options that all commands share are dataclasses that `_spread` turns into ty
 from __future__ import annotations
 
 import inspect
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import fields
@@ -255,7 +256,16 @@ def _invoke() -> int:
     return 0
 
 
-def main() -> None:
-    """The entry point of `llmforge`."""
+def main(on_interrupt: Any = None) -> None:
+    """Does what the command line asks; `on_interrupt`, if any, answers SIGINT before and after, as a signal handler."""
     spin_briefly()
-    sys.exit(guarded(_invoke))
+
+    def work() -> int:
+        if on_interrupt is not None:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on `guarded` catches it
+        return _invoke()
+
+    code = guarded(work)
+    if on_interrupt is not None:
+        signal.signal(signal.SIGINT, on_interrupt)
+    sys.exit(code)

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,19 @@ def test_a_second_run_skips_everything_and_shows_the_same_page(capsys: pytest.Ca
     head = [page.out.partition("── Time")[0].split("\n", 2)[2] for page in pages]
     assert head[0] == head[1]
     assert "summary of the step" not in pages[0].out
+
+
+def test_a_step_that_fails_names_its_keys_as_the_pipeline_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(config: Tokenizer, console: Console) -> dict[str, object]:
+        raise DataError("vocab_size is 300", "corpus", "set vocab_size to at most 280, not output_dirs")
+
+    made = STAGES["tokenizer train"]
+    monkeypatch.setitem(STAGES, "tokenizer train", replace(made, run=fail))
+    with pytest.raises(DataError) as raised:
+        _run()
+    assert str(raised.value) == (
+        "corpus: tokenizer.vocab_size is 300; set tokenizer.vocab_size to at most 280, not output_dirs"
+    )
 
 
 def test_the_page_says_what_happened(capsys: pytest.CaptureFixture[str]) -> None:

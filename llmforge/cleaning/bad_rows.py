@@ -19,11 +19,16 @@ class BadRows:
         self._count += 1
         self._first = self._first or row
 
+    def fault(self, rows: int) -> DataError | None:
+        """What is wrong, with the first one's place, when too many of `rows` were bad."""
+        if self._first is None or self._count <= self._max_fraction * rows:
+            return None
+        share = f"{self._count:,} of {rows:,} rows are unreadable, more than max_bad_fraction={self._max_fraction:g}"
+        hint = "mend or remove the rows, or set sources.N.text_key (N from 0) or max_bad_fraction"
+        return DataError(f"{self._first.reason}; {share}", self._first.where, hint)
+
     def check(self, rows: int) -> None:
-        """Raises DataError, with the first one's place, when too many of `rows` were bad."""
-        if self._first is not None and self._count > self._max_fraction * rows:
-            share = (
-                f"{self._count:,} of {rows:,} rows are unreadable, more than max_bad_fraction={self._max_fraction:g}"
-            )
-            what = f"{self._first.reason}; {share}"
-            raise DataError(what, self._first.where, "mend or remove the rows, or set text_key or max_bad_fraction")
+        """Raises DataError when too many of `rows` were bad."""
+        fault = self.fault(rows)
+        if fault is not None:
+            raise fault

@@ -23,7 +23,7 @@ from llmforge.cleaning.pii.anonymize import Anonymize
 from llmforge.cleaning.pii.match import Sealed
 from llmforge.cleaning.pipeline import ChainSettings, Judge, num_bytes, signal_names, signature_width
 from llmforge.cleaning.signal_store import SignalWriter
-from llmforge.cleaning.splits import SplitPlan, SplitSettings, choose_splits, is_held_out
+from llmforge.cleaning.splits import SplitPlan, SplitSettings, choose_splits, is_held_out, nothing_held_out
 from llmforge.cleaning.survivors import Survivor, Survivors
 from llmforge.cleaning.verdict import Drop, Rewrite
 from llmforge.corpus.document import BadRow
@@ -32,6 +32,7 @@ from llmforge.corpus.row_documents import Arrivals, UniqueIds
 from llmforge.corpus.source_config import SourceConfig
 from llmforge.corpus.sources import OnBad
 
+UNREADABLE = "unreadable"  # the rule that drops a row that is no document
 Arrived = tuple[SourceConfig, Path, list[Entry]]  # what was measured of a piece, and the part that its texts lie in
 
 
@@ -98,7 +99,7 @@ class CorpusRun:
         self.on_bad(row)
         self.ledger.add_read(source, row.size)
         stored = StoredDocument(self.ids.claim(row.where), b'""', source, {}, 0)
-        self._drop(stored, row.size, [Drop("unreadable", "", row.reason)], {})
+        self._drop(stored, row.size, [Drop(UNREADABLE, "", row.reason)], {})
 
     def _sort(self, entry: Measured, part: Path, judge: Judge) -> None:
         document, size = entry.document, entry.bytes_read
@@ -133,8 +134,8 @@ class CorpusRun:
         wanted = judge.classify.wanted(entry.labels) if judge.classify is not None and entry.labels else None
         return score_of(entry.document.metadata, wanted, dedup)
 
-    def finish(self) -> None:
-        """The second pass: duplicates dropped, the others written."""
+    def finish(self) -> str | None:
+        """The second pass: duplicates dropped, the others written. Returns what a person should know of the splits."""
         import numpy as np
 
         documents = self.survivors
@@ -154,6 +155,9 @@ class CorpusRun:
             self.on_progress()
         if self.settings.dedup.index:
             index_corpus(self.places.corpus, documents, np.flatnonzero(stays), cut, self.settings.dedup)
+        if not stays.any() or not self.split.valid_fraction or self.writer.documents["valid"]:
+            return None
+        return nothing_held_out([documents.id(number) for number in np.flatnonzero(stays).tolist()], self.split)
 
     def _keep(self, number: int, document: Survivor, plan: SplitPlan, repeated: Repeated | None) -> None:
         if repeated is not None:

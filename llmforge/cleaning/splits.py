@@ -6,6 +6,7 @@ longest, which is cut off at a paragraph: a person with one book gets a validati
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from pydantic import Field
 from llmforge.config.schema import Config
 from llmforge.corpus.document import Document
 from llmforge.corpus.folder import Split
-from llmforge.corpus.split import is_valid
+from llmforge.corpus.split import is_valid, stable_fraction
 
 _MIN_CUT_BYTES = 2000  # a document shorter than this is not cut
 
@@ -69,6 +70,26 @@ def choose_splits(held_out: bytearray, sizes: Sequence[int], staying: Any, setti
     if own[longest] >= _MIN_CUT_BYTES:
         return SplitPlan(held_out, int(staying[longest]), fraction)
     return SplitPlan(bytearray(len(held_out)), None, fraction)
+
+
+def nothing_held_out(ids: Sequence[str], settings: SplitSettings) -> str:
+    """For a corpus of the documents `ids` without a valid split: that it has none, why, and what to set."""
+    fractions = sorted(map(stable_fraction, ids))
+    taken = "all" if fractions[0] < settings.valid_fraction else "none"
+    what = f"nothing is held out for validation: split.valid_fraction={settings.valid_fraction:g} takes {taken} of"
+    what += f" {len(ids):,} document{'s' if len(ids) > 1 else ''}, and the longest is too short to be cut in two"
+    if len(ids) < 2:
+        return f"{what}; give more text"
+    return f"{what}; set split.valid_fraction={_between(*fractions[:2])}, which holds out 1 of them, or give more text"
+
+
+def _between(low: float, high: float) -> float:
+    """A short number above `low` and not above `high`."""
+    for digits in range(2, 16):
+        value = math.floor(low * float(10**digits) + 1) / float(10**digits)
+        if low < value <= high:
+            return value
+    return high
 
 
 def _cut_at(text: str, fraction: float) -> int:

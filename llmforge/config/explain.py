@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from llmforge.config.overrides import OVERRIDE
+from llmforge.config.qualify import qualified
 from llmforge.config.schema import Config
 from llmforge.config.shape import allowed_at, below, fitting, is_config, keys_at, paths_to
 from llmforge.config.yaml_tree import Node
@@ -65,16 +66,16 @@ def _place(root: Node, location: Sequence[str | int]) -> tuple[Node, list[str | 
     return node, path
 
 
-def near(name: str, known: Sequence[str]) -> str | None:
-    """`did you mean X?`, when there is a near name."""
+def near(name: str, known: Sequence[str], parents: Sequence[str | int] = ()) -> str | None:
+    """`did you mean X?`, when there is a near name; with the keys that it lies below."""
     match = get_close_matches(name, list(dict.fromkeys(known)), n=1, cutoff=0.6)
-    return f"did you mean `{match[0]}`?" if match else None
+    return f"did you mean `{_dotted([*parents, match[0]])}`?" if match else None
 
 
 def _unknown_key(schema: type[Config], root: Node, path: list[str | int], node: Node) -> Fault:
     key, parents = str(path[-1]), path[:-1]
     known = keys_at(schema, root, parents)
-    hint = near(key, known)
+    hint = near(key, known, parents)
     if hint is None and (elsewhere := paths_to(schema, key)):
         hint = f"did you mean `{elsewhere[0]}`?"
     if hint is None and known:
@@ -160,6 +161,8 @@ def explain(schema: type[Config], root: Node, error: ValidationError) -> list[Fa
             continue
         else:
             what, hint = _reworded(entry, name)
+            if name and entry["type"] in ("value_error", "assertion_error"):
+                what = qualified(what, allowed_at(schema, root, path), name)
             fault = Fault(node.where, what, hint)
         faults[(fault.where, fault.what)] = fault
     for name, (node, given, expected) in shapes.items():

@@ -13,9 +13,10 @@ import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -31,6 +32,8 @@ from llmforge.corpus.compressed import (
 )
 from llmforge.corpus.document import BadRow
 from llmforge.corpus.files import ARCHIVES, FoundFile, format_of
+from llmforge.corpus.tar_headers import CarefulHeader
+from llmforge.corpus.zip_salvage import begins_with_member, members
 from llmforge.errors import DataError
 
 if TYPE_CHECKING:
@@ -39,11 +42,7 @@ if TYPE_CHECKING:
 MAX_MEMBERS = 1_000_000
 MAX_MEMBER_BYTES = 256 << 20  # of a member that has to be read whole
 MAX_DIRECTORY_BYTES = 256 << 20  # of a zip file, which is read whole
-MAX_HEADER_BYTES = 1 << 20  # of a tar member's long name or its own attributes
 _END_RECORD = b"PK\x05\x06"
-_LONG_HEADERS = (
-    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
-)  # fmt: skip
 
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -103,7 +102,14 @@ class Archive:
     def _zip(self, budget: _Budget) -> Iterator[Member | BadRow]:
         with open_seekable(self.file.path, self.name) as stream:
             _check_directory(stream, self.name)
-            with zipfile.ZipFile(stream) as archive:
+            try:
+                archive = zipfile.ZipFile(stream)
+            except zipfile.BadZipFile:
+                if not begins_with_member(stream):
+                    raise
+                yield from self._salvaged(stream, budget)
+                return
+            with archive:
                 for info in archive.infolist():
                     budget.count_member()
                     self._taken += info.compress_size
@@ -115,15 +121,34 @@ class Archive:
                     reason = _why_no_member(info)
                     found = self._look(info.filename, info.file_size, reason)
                     if isinstance(found, str):
-                        with closing(_ZipMember(archive, info, f"{self.name}/{_printable(info.filename)}")) as member:
+                        inner = f"{self.name}/{_printable(info.filename)}"
+                        with closing(_ZipMember(partial(archive.open, info), inner)) as member:
                             yield self._member(member, info.filename, found, info.file_size, info.compress_size, budget)
                     elif found is not None:
                         yield found
 
+    def _salvaged(self, stream: BinaryIO, budget: _Budget) -> Iterator[Member | BadRow]:
+        """The members of a zip file without its list, up to where it was cut: the one there is a bad row."""
+        for info, body in members(stream, budget.take):
+            budget.count_member()
+            self._taken = max(self._taken, stream.tell())
+            if info.filename.endswith("/"):
+                continue
+            found = self._look(info.filename, max(0, info.file_size), _why_no_member(info))
+            if isinstance(found, str):
+                member = _ZipMember(body.opened, f"{self.name}/{_printable(info.filename)}")
+                yield self._member(member, info.filename, found, info.file_size, info.compress_size, budget)
+                if body.is_cut and member.failed:
+                    return
+            elif found is not None:
+                yield found
+        reason = "has lost its list of members, as a file that was cut has; what still has a header was read"
+        raise DataError(reason, self.name, "copy or download it again")
+
     def _tar(self, budget: _Budget) -> Iterator[Member | BadRow]:
         with (
             open_bytes(self.file.path, self.name) as stream,
-            tarfile.open(fileobj=stream, mode="r|", tarinfo=_CarefulHeader) as archive,
+            tarfile.open(fileobj=stream, mode="r|", tarinfo=CarefulHeader) as archive,
         ):
             self._stream = stream
             while (info := archive.next()) is not None:
@@ -215,16 +240,18 @@ class _Counted(io.RawIOBase):
 class _ZipMember:
     """A member of a zip file, opened when it is read: one that is damaged says nothing of the others."""
 
-    def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> None:
-        self._archive, self._info, self._name = archive, info, name
+    def __init__(self, opened: Callable[[], Any], name: str) -> None:
+        self._open, self._name = opened, name
         self._file: Any = None
+        self.failed = False
 
     def read1(self, size: int) -> bytes:
         try:
             if self._file is None:
-                self._file = self._archive.open(self._info)
+                self._file = self._open()
             return self._file.read1(size)  # type: ignore[no-any-return]
         except _DAMAGE as error:
+            self.failed = True
             reason = str(error) or type(error).__name__
             raise DataError(f"is damaged in the archive ({reason})", self._name, "copy or download it again") from None
 
@@ -240,21 +267,6 @@ def _damage_named(name: str) -> Iterator[None]:
     except _DAMAGE as error:
         reason = str(error) or type(error).__name__
         raise DataError(f"is a damaged archive ({reason})", name, "copy or download it again") from None
-
-
-class _CarefulHeader(tarfile.TarInfo):
-    """tarfile holds the body of a long header in memory, whatever size it declares, and ends where one is damaged."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _CarefulHeader:
-        try:
-            found = super().frombuf(buf, encoding, errors)
-        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
-            # tarfile takes a damaged header behind the first member for the archive's end.
-            raise tarfile.ReadError(str(error)) from None
-        if found.type in _LONG_HEADERS and found.size > MAX_HEADER_BYTES:
-            raise tarfile.ReadError(f"a header of {found.size} bytes")
-        return found
 
 
 def _check_directory(stream: BinaryIO, name: str) -> None:

@@ -158,7 +158,7 @@ def _nothing(path: str, root: Path, listing: Listing) -> DataError:
     if root.exists() and not root.is_dir() and not root.is_file():
         return DataError("is not a regular file", path)
     if root.is_file():
-        return DataError("is of no known kind", path, f"known are {KNOWN}; or set format")
+        return DataError("is of no known kind", path, f"known are {KNOWN}; or set the source's format")
     skipped = ", ".join(f"{count} {suffix}" for suffix, count in listing.skipped.items())
     return DataError(f"holds no file to read{f' (only {skipped})' if skipped else ''}", path, f"known are {KNOWN}")
 

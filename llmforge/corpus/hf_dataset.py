@@ -51,12 +51,13 @@ def read_dataset(wanted: DatasetName) -> Iterator[tuple[int, dict[str, object]]]
         for number, row in enumerate(_open(datasets, wanted), 1):  # noqa: B007 - the number is said after an error
             yield number, dict(row)
     except LookupError as error:
-        raise DataError(str(error.args[0]), wanted.name, "set split or subset") from None
+        raise DataError(str(error.args[0]), wanted.name, "set the source's split or subset") from None
     except Exception as error:
         # The library has no one parent for its errors: network, script, schema and file faults all end here.
         reason = str(error).strip().split("\n")[0][:300] or type(error).__name__
         place = f"{wanted.name}:{number + 1}" if number else wanted.name
-        raise DataError(f"cannot be read as a dataset ({reason})", place, "check the name, subset and split") from error
+        hint = "check the source's dataset, subset and split"
+        raise DataError(f"cannot be read as a dataset ({reason})", place, hint) from error
 
 
 def _open(datasets: Any, wanted: DatasetName) -> Any:

@@ -100,4 +100,4 @@ def source_fingerprint(source: SourceConfig, with_path: bool = True) -> str:
 
 
 def _refuse(row: BadRow) -> None:
-    raise DataError(row.reason, row.where, "mend or remove the row, or set text_key")
+    raise DataError(row.reason, row.where, "mend or remove the row, or set the source's text_key")

@@ -46,6 +46,7 @@ LARGE_GROUP_BYTES = 64 << 20  # a Parquet row group beyond this is streamed by t
 BATCH_DOCUMENTS = 1024
 PAGES = frozenset(["html", "warc"])
 
+SKIPPED = "files of unknown kind are skipped"
 OnNote = Callable[[str], None]
 
 
@@ -105,7 +106,7 @@ class _Plan:
     def files(self) -> Iterator[Slot]:
         """A slot for each large file and for each group of small ones."""
         listing = find_files(self._source.place, self._source.format)
-        self._note("files of unknown kind are skipped", listing.skipped)
+        self._note(SKIPPED, listing.skipped)
         if self._source.html.extractor == "auto" and self._reading.extractor == "fast":
             if any(file.format in PAGES for file in listing.files):
                 hint = "pip install 'llmforge[html]' brings one that is right more often"
@@ -267,8 +268,13 @@ class _Plan:
 
     def _note(self, what: str, counts: dict[str, int]) -> None:
         if counts:
-            said = ", ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
-            self._say(f"{self._source.label}: {what}: {said}")
+            self._say(counted(self._source, what, counts))
+
+
+def counted(source: SourceConfig, what: str, counts: dict[str, int]) -> str:
+    """A note on files of a source, by suffix."""
+    said = ", ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
+    return f"{source.label}: {what}: {said}"
 
 
 def _group(files: list[FoundFile]) -> Slot:

@@ -101,7 +101,7 @@ class ExactMatch:
             [ids for ids, _ in made],
             settings,
             stop_ids=examinee.stop_ids,
-            on_step=lambda _, finished: on_done(finished),
+            on_step=lambda _, ended: on_done(len(ended)),
         )
         return self._summary(samples, sum(cut for _, cut in made))
 

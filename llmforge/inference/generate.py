@@ -175,12 +175,12 @@ def generate(
     settings: SamplingSettings,
     *,
     stop_ids: Iterable[int] | None = None,
-    on_step: Callable[[int, int], None] | None = None,
+    on_step: Callable[[int, list[tuple[int, Sample]]], None] | None = None,
 ) -> list[Sample]:
     """`num_samples` answers to each prompt, in the prompts' order.
 
-    `stop_ids` are the tokenizer's unless given; `on_step(tokens, finished)` hears after each step how many tokens came
-    and how many answers ended.
+    `stop_ids` are the tokenizer's unless given; `on_step(tokens, ended)` hears after each step how many tokens came and
+    which answers ended, each with its place in what will be returned; it may raise to stop.
 
     Raises:
         DataError: a prompt is empty or does not fit the context, or the model gives NaN.
@@ -194,10 +194,12 @@ def generate(
         for number in range(settings.num_samples):
             answers.append(Answer(tokenizer, prompt, settings, stops, context - len(prompt)))
             queue.append((answers[-1], generator_for(settings.seed, prompt, number)))
+    places = {id(answer): place for place, answer in enumerate(answers)}
     if queue:
         for grown in _write(model, tokenizer.vocab_size, settings, queue):
             if on_step is not None:
-                on_step(len(grown), sum(answer.finish_reason is not None for answer, _ in grown))
+                ended = [answer for answer, _ in grown if answer.finish_reason is not None]
+                on_step(len(grown), [(places[id(answer)], answer.sample()) for answer in ended])
     return [answer.sample() for answer in answers]
 
 

@@ -36,7 +36,7 @@ def to_fp8(model: Transformer, emulate: bool = False) -> None:
             shape = f"{module.out_features} x {module.in_features}"
             raise UsageError(
                 f"precision=fp8 takes matrices whose sides are multiples of {_MULTIPLE}; layers.{name} is {shape}",
-                hint="change model.hidden_size, head_dim or intermediate_size, or set precision=bf16",
+                hint="change model.hidden_size, model.head_dim or model.intermediate_size, or set precision=bf16",
             )
     config = torchao.Float8LinearConfig(emulate=emulate)
     torchao.convert_to_float8_training(model.layers, config=config, module_filter_fn=_is_product)

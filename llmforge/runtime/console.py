@@ -48,14 +48,18 @@ def quantity(count: float, unit: str) -> str:
     return f"{count:,.0f} {unit}".rstrip()
 
 
-def _rate(rate: float, unit: str) -> str:
-    return f"{rate:.1f} {unit}" if unit != "B" and rate < 10 else quantity(rate, unit)
+def pace(rate: float, unit: str) -> str:
+    """So many a second, or how long one takes: `12.3 MB/s`, `4.5 steps/s`, `2.0 s each`."""
+    if rate < 1:
+        return f"{1 / max(rate, 1e-9):.1f} s each"
+    return f"{rate:.1f} {unit}/s" if unit != "B" and rate < 10 else f"{quantity(rate, unit)}/s"
 
 
 class _PlainBar:
-    def __init__(self, console: Console, label: str, total: float | None, unit: str) -> None:
+    def __init__(self, console: Console, label: str, total: float | None, unit: str, done: float, paced: bool) -> None:
         self._console, self._label, self._total, self._unit = console, label, total, unit
-        self._done, self._note, self._reported = 0.0, "", -1.0
+        self._before, self._paced = done, paced
+        self._done, self._note, self._reported = done, "", done or -1.0
         self._start = self._shown = time.monotonic()
 
     def advance(self, n: float = 1, note: str = "") -> None:
@@ -72,12 +76,13 @@ class _PlainBar:
 
     def line(self, now: float) -> str:
         elapsed = max(now - self._start, 1e-9)
-        rate = self._done / elapsed
+        rate = (self._done - self._before) / elapsed
         parts = [f"{self._label}: {quantity(self._done, self._unit)}"]
         if self._total:
             parts[0] += f" of {quantity(self._total, self._unit)} ({min(1.0, self._done / self._total):.0%})"
         if rate > 0:
-            parts.append(f"{_rate(rate, self._unit)}/s" if rate >= 1 else f"{1 / rate:.1f} s each")
+            if self._paced:
+                parts.append(pace(rate, self._unit))
             if self._total:
                 parts.append(f"{duration(max(0.0, self._total - self._done) / rate)} left")
         if self._note:
@@ -130,21 +135,26 @@ class Console:
             sys.stdout.flush()
 
     @contextmanager
-    def progress(self, label: str, total: float | None = None, unit: str = "") -> Iterator[Bar]:
-        """A progress display of `total` units (unknown: None); `unit` "B" counts bytes."""
+    def progress(
+        self, label: str, total: float | None = None, unit: str = "", done: float = 0.0, paced: bool = True
+    ) -> Iterator[Bar]:
+        """A progress display of `total` units (unknown: None); `unit` "B" counts bytes.
+
+        `done` of them were done before, which says nothing of the pace. Not `paced`: its notes tell the pace.
+        """
         if self.quiet:
             yield _SilentBar()
         elif self.fancy and self._rich is None:
-            with self._rich_progress(label, total, unit) as bar:
+            with self._rich_progress(label, total, unit, done) as bar:
                 yield bar
         else:
-            plain = _PlainBar(self, label, total, unit)
+            plain = _PlainBar(self, label, total, unit, done, paced)
             yield plain
             if time.monotonic() - plain._start >= _PLAIN_EVERY_SECONDS and plain._reported != plain._done:
                 self.say(plain.line(time.monotonic()))
 
     @contextmanager
-    def _rich_progress(self, label: str, total: float | None, unit: str) -> Iterator[Bar]:
+    def _rich_progress(self, label: str, total: float | None, unit: str, done: float) -> Iterator[Bar]:
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -160,18 +170,18 @@ class Console:
         self._rich = RichConsole(stderr=True)
         try:
             with Progress(*columns, console=self._rich, transient=True) as display:
-                yield _RichBar(display, label, total, unit)
+                yield _RichBar(display, label, total, unit, done)
         finally:
             self._rich = None
 
 
 class _RichBar:
-    def __init__(self, display: object, label: str, total: float | None, unit: str) -> None:
+    def __init__(self, display: object, label: str, total: float | None, unit: str, done: float) -> None:
         from rich.progress import Progress
 
         assert isinstance(display, Progress)
-        self._display, self._unit, self._total, self._done = display, unit, total, 0.0
-        self._task = display.add_task(label, total=total, figures="", note="")
+        self._display, self._unit, self._total, self._done = display, unit, total, done
+        self._task = display.add_task(label, total=total, completed=round(done), figures="", note="")
 
     def advance(self, n: float = 1, note: str = "") -> None:
         self._done += n

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from llmforge.errors import BusyError, LlmforgeError, MachineError, StopRequested, UsageError
@@ -28,6 +29,7 @@ from llmforge.runtime.files import (
     write_atomic,
 )
 from llmforge.runtime.manifest import git_commit, versions, write_manifest
+from llmforge.runtime.stop import EXIT_AT_ONCE, last_words
 
 # Figures of a line of metrics.jsonl that the clock and the machine decide: two runs of the same bits differ in them.
 CLOCKED = frozenset({"tokens_per_second", "step_seconds", "split_seconds", "mfu", "memory_bytes"})
@@ -92,12 +94,16 @@ class RunFolder:
             run._release()
             raise
         try:
-            yield run
+            with last_words(partial(run._end, "stopped", EXIT_AT_ONCE)):
+                yield run
         except StopRequested:
             run._end("stopped", StopRequested.exit_code)
             raise
+        except KeyboardInterrupt:
+            run._end("stopped", EXIT_AT_ONCE)
+            raise
         except BaseException as error:
-            run._end("failed", error.exit_code if isinstance(error, LlmforgeError) else 1)
+            run._fail(error)
             raise
         else:
             run._end("finished", 0)
@@ -173,6 +179,11 @@ class RunFolder:
         except LlmforgeError:
             if status == "finished":
                 raise
+
+    def _fail(self, error: BaseException) -> None:
+        ours = isinstance(error, LlmforgeError)
+        self._facts["error"] = str(error) if ours else f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        self._end("failed", error.exit_code if isinstance(error, LlmforgeError) else 1)
 
     def record(self, **facts: object) -> None:
         """Adds facts to run.json."""

@@ -1,8 +1,8 @@
 """Signals as a question that a loop asks: was a stop requested?
 
 The first SIGINT, SIGTERM, SIGUSR1 or SIGHUP sets a flag, so that the loop can save and leave with code 75; a second one
-ends the process at once with code 130. A SIGHUP that the process was started to ignore (`nohup`) stays ignored. Knows
-nothing of what is saved.
+ends the process at once with code 130, when those who asked for it have had their last words. A SIGHUP that the process
+was started to ignore (`nohup`) stays ignored. Knows nothing of what is saved.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
@@ -21,6 +21,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 EXIT_AT_ONCE = 130
 # A scheduler signals a whole job, and torchrun then hands its own copy on to its ranks: for a rank that is one request.
 _ONE_REQUEST_SECONDS = 5.0
+# Of the process, like the signals themselves; the newest is called first.
+_last_words: list[Callable[[], None]] = []
 
 
 class StopSignals:
@@ -68,8 +70,7 @@ class StopSignals:
         if self._requested and "RANK" in os.environ and time.monotonic() - self._first < _ONE_REQUEST_SECONDS:
             return
         if self._requested:
-            _say("stopped at once; what was saved last is whole\n")
-            os._exit(EXIT_AT_ONCE)
+            _end_at_once()
         self._requested, self._first = True, time.monotonic()
         self._signal_name = signal.Signals(number).name
         if os.environ.get("RANK", "0") == "0":  # one line for a group
@@ -79,6 +80,34 @@ class StopSignals:
         """Raises StopRequested (75) when a signal came."""
         if self.requested:
             raise StopRequested(f"stopped by {self.signal_name}", hint=hint)
+
+
+@contextmanager
+def last_words(say: Callable[[], None]) -> Iterator[None]:
+    """For the time of a `with`, `say` is called when a second signal ends this process, not a fork of it, at once."""
+    own = os.getpid()
+
+    def words() -> None:
+        if os.getpid() == own:
+            say()
+
+    _last_words.append(words)
+    try:
+        yield
+    finally:
+        _last_words.remove(words)
+
+
+def _end_at_once() -> None:
+    """Ends the process; a third signal does so without any last words, should one of them hang on a disk."""
+    _say("stopped at once; what was saved last is whole\n")
+    try:
+        while _last_words:
+            _last_words.pop()()
+    except BaseException:  # a disk that is full, say: no reason to stay
+        pass
+    finally:
+        os._exit(EXIT_AT_ONCE)
 
 
 @contextmanager

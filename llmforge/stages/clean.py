@@ -105,10 +105,13 @@ def _make(config: CleanConfig, run: RunFolder, places: Places, bar: Bar, call: _
             work.read(measured(), call.console.say)
         bad.check(work.ledger.read.documents)
         with run.phase("duplicates"):
-            work.finish()
+            note = work.finish()
         work.ledger.check()
         if not work.ledger.kept.documents:
             raise _nothing_left(work.ledger)
+    if note is not None:
+        call.console.warn(note)
+        run.log(note)
     _publish(config, work, run, places.corpus)
     _tidy(parts, used if config.keep_parts else set())
     return work.ledger

@@ -15,8 +15,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from llmforge.cleaning.bad_rows import BadRows
-from llmforge.cleaning.corpus_run import Arrived, Places, open_run
-from llmforge.cleaning.ledger import as_text
+from llmforge.cleaning.corpus_run import UNREADABLE, Arrived, Places, open_run
+from llmforge.cleaning.ledger import Ledger, as_text
 from llmforge.cleaning.parts import read_part
 from llmforge.cleaning.pieces import Piece, Stretch, plan_stretches
 from llmforge.cleaning.pii.key_file import load_key
@@ -28,7 +28,10 @@ from llmforge.cleaning.signal_store import SignalStore
 from llmforge.cleaning.story import as_lines, story
 from llmforge.cleaning.sweep import Sweep, parse_sweeps
 from llmforge.cleaning.workers import PieceCleaner
-from llmforge.errors import UsageError
+from llmforge.corpus.files import find_files
+from llmforge.corpus.rows import is_built_in
+from llmforge.corpus.units import SKIPPED, counted
+from llmforge.errors import DataError, UsageError
 from llmforge.runtime.console import Console
 from llmforge.runtime.manifest import read_manifest
 from llmforge.runtime.run_folder import RunFolder
@@ -134,11 +137,12 @@ def put_back(config: CleanConfig, text: str, console: Console) -> dict[str, obje
 def try_sample(config: CleanConfig, count: int, console: Console) -> dict[str, object]:
     """What would become of about `count` documents spread over the input; writes nothing that stays.
 
-    Duplicates are looked for within the sample only.
+    Duplicates are looked for within the sample only. `would_fail` tells why a run of it would fail, if it would, and
+    `skipped` which files are passed over.
     """
     started = time.monotonic()
     stride = max(1, (check_inputs(config) or 0) // max(1, count * _BYTES_PER_DOCUMENT))
-    bad = BadRows(1.0)
+    bad, notes = BadRows(config.max_bad_fraction), _skipped(config)
     with StopSignals() as stop, tempfile.TemporaryDirectory(prefix="llmforge-sample-") as name:
         folders = [Path(name) / kind for kind in ("corpus", "scratch", "parts")]
         for folder in folders:
@@ -147,16 +151,36 @@ def try_sample(config: CleanConfig, count: int, console: Console) -> dict[str, o
             classify = trained(config.classify, run_folder, console, stop.check)
         settings = chain_settings(config, classify, console.say, make_key=False)
         places = Places(folders[0], folders[1], **config.output.model_dump())
-        stretches = plan_stretches(config.sources, settings.measured(), folders[2], console.detail)
+        stretches = plan_stretches(config.sources, settings.measured(), folders[2], notes.append)
         pieces = islice(_singly(stretches), 0, None, stride)
         with open_run(settings, config.split, places, bad.add, stop.check) as work:
-            work.read(_first(count, pieces, PieceCleaner(settings, pack=False)), console.detail)
+            work.read(_first(count, pieces, PieceCleaner(settings, pack=False)), notes.append)
             work.finish()
         ledger = work.ledger
     ledger.check()
-    place = "a sample; nothing was written"
-    console.result(as_text(ledger, place, time.monotonic() - started))
-    return {**ledger.as_json(), "sample": ledger.read.documents}
+    fault, skipped = bad.fault(ledger.read.documents), list(dict.fromkeys(notes))
+    page = as_text(ledger, "a sample; nothing was written", time.monotonic() - started)
+    console.result("\n".join([page, *_warnings(ledger, fault, skipped)]))
+    would_fail = None if fault is None else str(fault)
+    return {**ledger.as_json(), "sample": ledger.read.documents, "would_fail": would_fail, "skipped": skipped}
+
+
+def _skipped(config: CleanConfig) -> list[str]:
+    """Notes on the files of all sources that are passed over, whether the sample comes to them or not."""
+    paths = [source for source in config.sources if source.path is not None and not is_built_in(source.path)]
+    found = [(source, find_files(source.place, source.format).skipped) for source in paths]
+    return [counted(source, SKIPPED, skipped) for source, skipped in found if skipped]
+
+
+def _warnings(ledger: Ledger, fault: DataError | None, skipped: Sequence[str]) -> list[str]:
+    """What a person should mend before the run."""
+    lines = [f"unreadable: {row['id']}: {row['because']}" for row in ledger.examples.get(UNREADABLE, [])]
+    more = ledger.dropped[UNREADABLE].documents - len(lines) if lines else 0
+    lines += [f"unreadable: {more:,} more"] if more else []
+    lines += [f"note: {note}" for note in skipped]
+    if fault is not None:
+        lines.append(f"a run of this would fail: {fault}")
+    return lines
 
 
 def _singly(stretches: Iterable[Stretch]) -> Iterator[Piece]:

@@ -27,7 +27,7 @@ _LINES = ("metrics.jsonl", "samples.jsonl")
 _OLD = re.compile(r"\.(?P<name>[\w.-]+)\.old")
 _UNFINISHED = re.compile(r"\.[\w.-]+\.(tmp-\w+|gone)")
 # What a stopped or killed run goes on from: no leftovers.
-_KEPT = {"parts": "measured parts", ".tokens.partial": "whole shards"}
+_KEPT = {"parts": "measured parts", ".tokens.partial": "whole shards", ".samples.partial": "finished answers"}
 
 
 def check_run(folder: Path, found: Diagnosis, repair: bool) -> list[Path]:
@@ -55,7 +55,7 @@ def check_run(folder: Path, found: Diagnosis, repair: bool) -> list[Path]:
         if found.facts["states"] and newest is None:
             broken.append(folder / _CHECKPOINTS)
         for name, what in _KEPT.items():
-            if (folder / name).is_dir() and record.get("status") != "finished":
+            if (folder / name).exists() and record.get("status") != "finished":
                 found.add("note", folder / name, f"{what} of an unfinished run: the same command goes on behind them")
     for inner in sorted(path.parent for path in folder.glob("*/run.json")):
         below = Diagnosis("run folder", str(inner))
@@ -85,7 +85,10 @@ def _record(folder: Path, found: Diagnosis, owner: str | None) -> dict[str, Any]
         found.facts["status"] = "killed"
         found.add("note", folder, f"`{command}` began here and neither ended nor runs: it was killed")
     else:
-        found.add("whole", folder, f"`{command}` {status} (exit code {record.get('exit_code')}, {record.get('end')})")
+        ended = f"`{command}` {status} (exit code {record.get('exit_code')}, {record.get('end')})"
+        found.facts |= {"error": record["error"]} if record.get("error") else {}
+        reason = f": {record['error']}" if record.get("error") else ""
+        found.add("whole" if status == "finished" else "note", folder, ended + reason)
     return record if isinstance(record, dict) else {}
 
 
@@ -197,6 +200,7 @@ def _say_next(
     if owner is not None or not again:
         return
     typed = f"llmforge {shlex.join(again)}"
+    model = _newest_model(folder, record)
     finished = record.get("status") == "finished"
     if again[0] == "run" and broken:
         # Typed for a whole pipeline, which has no --resume and goes on from what it finds.
@@ -207,9 +211,23 @@ def _say_next(
     elif not finished or broken:
         fresh = " (publishes it again from the saved state)" if broken and newest is not None else ""
         goes_on = f" (goes on from step {newest})" if newest is not None and not broken else ""
-        found.next.append(typed + (fresh or goes_on))
-    elif (folder / "model").is_dir():
-        found.next.append(f"llmforge generate -m {shlex.quote(str(folder))} -p '...'")
+        mend = f" (mend this first: {record['error']})" if not fresh and record.get("error") else ""
+        found.next.append(typed + (fresh or goes_on) + mend)
+    elif model is not None:
+        asks = f"llmforge generate -m {shlex.quote(str(model[0]))} -p '...'"
+        found.next.append(f"llmforge chat -m {shlex.quote(str(model[0]))}" if model[1] == "finetune" else asks)
+
+
+def _newest_model(folder: Path, record: dict[str, Any]) -> tuple[Path, str] | None:
+    """The run folder with the last model that a run or a pipeline made, and the command that made it."""
+    if (folder / "model").is_dir():
+        return folder, str(record.get("command"))
+    # A pipeline notes the seconds of its steps in their order.
+    steps = record.get("seconds")
+    for name in reversed(steps if isinstance(steps, dict) else {}):
+        if (folder / name / "model").is_dir():
+            return folder / name, str(name).partition("-")[0]
+    return None
 
 
 def _again(argv: object, states: bool) -> list[str]:

@@ -248,9 +248,9 @@ def _publish(
 
 
 def _summary(result: dict[str, Any]) -> str:
-    from llmforge.stages.closing import closing_lines
+    from llmforge.stages.closing import closing_lines, opening_lines
 
-    lines = [f"model: {result['model']} ({result['parameters']:,} parameters)"]
+    lines = [*opening_lines(result), f"model: {result['model']} ({result['parameters']:,} parameters)"]
     if "adapter" in result:
         lines.append(f"adapter: {result['adapter']}")
     lines.append(
@@ -258,6 +258,8 @@ def _summary(result: dict[str, Any]) -> str:
     )
     if result["valid_loss"] is not None:
         lines.append(f"held-out loss {result['base_valid_loss']:.4f} -> {result['valid_loss']:.4f} a trained token")
+    else:
+        lines.append("no held-out loss: no conversations are held out")
     if result["best_step"] is not None:
         lines.append(f"{result['state']}: weights of step {result['best_step']}, the best on held-out text")
     return "\n".join([*lines, *closing_lines(result)])

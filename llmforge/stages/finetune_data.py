@@ -53,7 +53,8 @@ class FinetuneData:
         from llmforge.finetune.validation import ConversationValidation
 
         if self.valid is None:
-            bench.console.warn("nothing is held out: there will be no valid_loss (give data.valid or valid_fraction)")
+            way_out = "set data.valid or data.valid_fraction"
+            bench.console.warn(f"nothing is held out: there will be no valid_loss ({way_out})")
             return None
         train = config.train
         made = ConversationValidation(

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,10 +20,14 @@ from llmforge.runtime.console import Console
 
 if TYPE_CHECKING:
     from llmforge.inference.answer import Sample
+    from llmforge.inference.kept_answers import KeptAnswers
     from llmforge.inference.loading import Loaded
     from llmforge.inference.prompts import Prompt
+    from llmforge.runtime.stop import StopSignals
 
 SAMPLES = "samples.jsonl"
+KEPT = ".samples.partial"  # the answers of a run that is not over
+_ANEW = "the same command begins anew"
 _BYTES_PER_TOKEN = 4
 
 
@@ -54,26 +62,55 @@ def run(config: GenerateConfig, console: Console) -> dict[str, object]:
     """Writes the answers; returns them as `samples` (CLI.md) with the share that ended by themselves and the speed.
 
     With an output_dir the answers go to samples.jsonl there and a summary to stdout, else the answers to stdout.
+
+    Raises:
+        StopRequested: a signal came; with an output_dir the answers so far are kept, and the same command goes on.
     """
     from llmforge.inference.loading import open_model
+    from llmforge.runtime.stop import StopSignals
 
     prompts = _prompts(config)
-    if config.output_dir is None:
-        return _answer(config, prompts, open_model(config.model, config.precision, config.device), console)
+    with StopSignals() as stop:
+        if config.output_dir is not None:
+            return _into_folder(config, config.output_dir, prompts, console, stop)
+        loaded = open_model(config.model, config.precision, config.device)
+        return _answer(config, prompts, loaded, console, partial(stop.check, _ANEW))
+
+
+def _into_folder(
+    config: GenerateConfig, output_dir: str, prompts: list[Prompt], console: Console, stop: StopSignals
+) -> dict[str, object]:
+    from llmforge.inference.kept_answers import KeptAnswers
+    from llmforge.inference.loading import open_model
     from llmforge.runtime.files import write_atomic
     from llmforge.runtime.run_folder import RunFolder
 
-    with RunFolder.open(config.output_dir, "generate", config.model_dump(mode="json")) as folder:
+    with RunFolder.open(output_dir, "generate", config.model_dump(mode="json")) as folder:
         with folder.phase("load"):
             loaded = open_model(config.model, config.precision, config.device)
+        kept = KeptAnswers(folder.path / KEPT, _asked(config, prompts), config.sampling.num_samples)
+        if kept.found:
+            console.say(f"going on: {len(kept.found):,} of {len(prompts):,} prompts were answered before")
         with folder.phase("generate"):
-            result = _answer(config, prompts, loaded, console)
+            many = len(prompts) * config.sampling.num_samples > 1
+            check = stop.check if many else partial(stop.check, _ANEW)
+            result = _answer(config, prompts, loaded, console, check, kept)
         lines = [json.dumps(sample, ensure_ascii=False) for sample in _listed(result["samples"])]
         write_atomic(folder.path / SAMPLES, "\n".join(lines) + "\n")
+        kept.forget()
         result["output"] = str(folder.path / SAMPLES)
         folder.record(**{key: result[key] for key in ("ended_by_themselves", "tokens", "tokens_per_second")})
     console.result(f"samples: {result['output']}")
     return result
+
+
+def _asked(config: GenerateConfig, prompts: list[Prompt]) -> str:
+    """A digest of all that the answers depend on but the machine."""
+    from llmforge.inference.loading import fingerprint_of_model
+
+    values = config.model_dump(mode="json", exclude={"output_dir", "limit", "prompts"})
+    told = [fingerprint_of_model(config.model), values, [asdict(prompt) for prompt in prompts]]
+    return sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def preview(config: GenerateConfig) -> dict[str, object]:
@@ -122,7 +159,14 @@ def _prompts(config: GenerateConfig) -> list[Prompt]:
     return [plain_prompt(text.removeprefix("\ufeff").removesuffix("\n"), "stdin")]
 
 
-def _answer(config: GenerateConfig, prompts: list[Prompt], loaded: Loaded, console: Console) -> dict[str, object]:
+def _answer(
+    config: GenerateConfig,
+    prompts: list[Prompt],
+    loaded: Loaded,
+    console: Console,
+    check: Callable[[], None],
+    kept: KeptAnswers | None = None,
+) -> dict[str, object]:
     from llmforge.inference.answer import check_prompt
     from llmforge.inference.prompts import encode_prompt
 
@@ -131,46 +175,68 @@ def _answer(config: GenerateConfig, prompts: list[Prompt], loaded: Loaded, conso
     shape = loaded.model.config
     for prompt, tokens in zip(prompts, ids, strict=True):
         check_prompt(tokens, shape.max_position_embeddings, shape.vocab_size, prompt.where)
-    start = time.perf_counter()
+    check()
+    start, before = time.perf_counter(), kept.num_tokens if kept is not None else 0
     if len(prompts) == 1 and config.sampling.num_samples == 1:
-        samples = [_streamed(config, ids[0], loaded, console)]
+        samples = [_streamed(config, ids[0], loaded, console, check)]
     else:
-        samples = _batched(config, ids, loaded, console)
-    return _result(config, prompts, samples, time.perf_counter() - start, console)
+        samples = _batched(config, ids, loaded, console, check, kept)
+    seconds = time.perf_counter() - start
+    speed = (sum(len(sample.ids) for sample in samples) - before) / max(seconds, 1e-9)  # of what was written now
+    return {**_result(config, prompts, samples, speed, console), "seconds": seconds}
 
 
-def _streamed(config: GenerateConfig, ids: list[int], loaded: Loaded, console: Console) -> Sample:
+def _streamed(
+    config: GenerateConfig, ids: list[int], loaded: Loaded, console: Console, check: Callable[[], None]
+) -> Sample:
     from llmforge.inference.generate import stream
     from llmforge.inference.terminal import show
 
     pieces = stream(loaded.model, loaded.tokenizer, ids, config.sampling, loaded.stop_ids)
     shown = not console.json and config.output_dir is None
-    for piece in pieces:
-        if shown and piece:
-            show(piece)
-    if shown:
-        show("\n")
+    try:
+        for piece in pieces:
+            check()
+            if shown and piece:
+                show(piece)
+    finally:
+        if shown:
+            show("\n")  # also when it is stopped: what is there ends as a line
     assert pieces.sample is not None, "a stream that is read to its end has a sample"
     return pieces.sample
 
 
-def _batched(config: GenerateConfig, ids: list[list[int]], loaded: Loaded, console: Console) -> list[Sample]:
+def _batched(
+    config: GenerateConfig,
+    ids: list[list[int]],
+    loaded: Loaded,
+    console: Console,
+    check: Callable[[], None],
+    kept: KeptAnswers | None,
+) -> list[Sample]:
     from llmforge.inference.generate import generate
 
-    count = len(ids) * config.sampling.num_samples
-    with console.progress("answers", count, "answers") as bar:
-        return generate(
-            loaded.model,
-            loaded.tokenizer,
-            ids,
-            config.sampling,
-            stop_ids=loaded.stop_ids,
-            on_step=lambda tokens, finished: bar.advance(finished),
+    each = config.sampling.num_samples
+    found, keep = (kept.found, kept.add) if kept is not None else ({}, lambda *answer: None)
+    rest = [place for place in range(len(ids)) if place not in found]
+    with console.progress("answers", len(ids) * each, "answers", len(found) * each) as bar:
+
+        def on_step(tokens: int, ended: list[tuple[int, Sample]]) -> None:
+            for place, sample in ended:
+                keep(rest[place // each], place % each, sample)
+            check()
+            bar.advance(len(ended))
+
+        prompts = [ids[place] for place in rest]
+        made = generate(
+            loaded.model, loaded.tokenizer, prompts, config.sampling, stop_ids=loaded.stop_ids, on_step=on_step
         )
+    answers = {**found, **{place: made[each * at : each * (at + 1)] for at, place in enumerate(rest)}}
+    return [sample for place in range(len(ids)) for sample in answers[place]]
 
 
 def _result(
-    config: GenerateConfig, prompts: list[Prompt], samples: list[Sample], seconds: float, console: Console
+    config: GenerateConfig, prompts: list[Prompt], samples: list[Sample], speed: float, console: Console
 ) -> dict[str, object]:
     from llmforge.inference.terminal import show
 
@@ -178,7 +244,6 @@ def _result(
     rows = [_row(prompts[index // each], sample) for index, sample in enumerate(samples)]
     tokens = sum(len(sample.ids) for sample in samples)
     ended = sum(sample.finish_reason == "stop" for sample in samples)
-    speed = tokens / max(seconds, 1e-9)
     if len(rows) > 1 and config.output_dir is None and not console.json:
         show("\n\n".join(f"> {row['prompt']}\n{row['text']}" for row in rows) + "\n")
     summary = f"{len(rows)} answers, {ended} ended by themselves, {tokens:,} tokens, {speed:,.0f} tokens/s"
@@ -192,7 +257,6 @@ def _result(
         "ended_by_themselves": ended / len(rows),
         "tokens": tokens,
         "tokens_per_second": speed,
-        "seconds": seconds,
     }
 
 

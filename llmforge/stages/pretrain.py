@@ -215,9 +215,9 @@ def _publish(
 
 
 def _summary(result: dict[str, Any]) -> str:
-    from llmforge.stages.closing import closing_lines
+    from llmforge.stages.closing import closing_lines, opening_lines
 
-    lines = [f"model: {result['model']} ({result['parameters']:,} parameters)"]
+    lines = [*opening_lines(result), f"model: {result['model']} ({result['parameters']:,} parameters)"]
     lines.append(
         f"{result['steps']:,} steps, {result['tokens']:,} tokens ({result['epochs']} epochs) "
         f"in {duration(result['seconds'])}"
@@ -226,6 +226,8 @@ def _summary(result: dict[str, Any]) -> str:
         before, after = result["untrained_bits_per_byte"], result["valid_bits_per_byte"]
         bits = "" if before is None or after is None else f", {before:.3f} -> {after:.3f} bits a byte"
         lines.append(f"held-out loss {result['valid_loss']:.4f}{bits}")
+    else:
+        lines.append("no held-out loss: the tokens have no held-out text")
     if result["best_step"] is not None:
         lines.append(f"{result['state']}: weights of step {result['best_step']}, the best on held-out text")
     return "\n".join([*lines, *closing_lines(result)])

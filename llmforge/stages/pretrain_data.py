@@ -221,7 +221,8 @@ def make_validation(config: PretrainConfig, data: PretrainData, bench: Bench) ->
     from llmforge.training.validation import WindowValidation
 
     if not data.valid:
-        bench.console.warn("nothing is held out: there will be no valid_loss (tokenize a corpus with a valid split)")
+        way_out = "set split.valid_fraction in clean, or data.valid to tokens of other text"
+        bench.console.warn(f"there is no held-out text: there will be no valid_loss ({way_out})")
         return None
 
     def windows(limit: int | None) -> list[ValidWindows]:

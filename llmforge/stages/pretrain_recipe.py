@@ -19,13 +19,15 @@ def model_config(config: PretrainConfig, vocab_size: int) -> ModelConfig:
         DataError: `init_from` is no model folder, or one for another vocabulary.
     """
     from llmforge.checkpoint.model_folder import read_model_config
+    from llmforge.config.qualify import qualified
     from llmforge.errors import DataError, UsageError
+    from llmforge.model.config import ModelSettings
 
     if config.model is not None:
         try:
             return config.model.resolve(vocab_size, config.data.seq_len)
         except ValueError as error:
-            raise UsageError(str(error), "model") from error
+            raise UsageError(qualified(str(error), [ModelSettings], "model"), "model") from error
     shape = read_model_config(str(config.init_from))
     if shape.vocab_size < vocab_size:
         what = f"the model has {shape.vocab_size} embeddings, the tokens were made with {vocab_size} ids"

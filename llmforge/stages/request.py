@@ -21,6 +21,7 @@ from llmforge.runtime.launch_note import has_begun
 from llmforge.stages.table import Stage, schemas, stage
 
 _KINDS = ("corpus", "tokenizer", "tokens", "model")
+_LOOKS_BACK = ("why", "sweep", "reveal")  # questions to a finished run of clean, whose sources may be gone
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def execute(request: Request, **options: object) -> None:
         return
     require_config(request)
     loaded = load_config(chosen.schema, request.config, request.overrides, owners)
-    facts = chosen.preview(loaded.config)
+    looks_back = any(options.get(name) for name in _LOOKS_BACK) and not request.dry_run
+    facts = {} if looks_back else chosen.preview(loaded.config)
     refuse_output_over_input(loaded.config, facts)
     if request.dry_run and options.get("sample") is None:
         show(request, loaded, facts)

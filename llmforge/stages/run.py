@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from llmforge.config.qualify import qualified
 from llmforge.config.render import render
-from llmforge.errors import DataError
+from llmforge.errors import DataError, LlmforgeError
 from llmforge.runtime.console import Console, duration
 from llmforge.runtime.run_folder import RunFolder
 from llmforge.runtime.stop import StopSignals
@@ -107,7 +110,8 @@ def _one(pipeline: Pipeline, step: Step, console: Console, progress: str, times:
         console.say(f"{progress}: unchanged, skipped")
         return _Done("skipped", last)
     console.say(f"{progress} ({times}): runs, because {reason}")
-    record = _run(pipeline, step, now, last, console)
+    with _keys_of(step):
+        record = _run(pipeline, step, now, last, console)
     console.say(f"{progress}: done in {duration(record.seconds)}")
     return _Done("done", record)
 
@@ -155,7 +159,20 @@ def _check_first_inputs(pipeline: Pipeline) -> None:
     """Finds missing inputs of the steps that depend on no earlier one before the first step spends any time."""
     for step in pipeline.steps:
         if not step.after:
-            refuse_output_over_input(step.config, step.stage.preview(step.config))
+            with _keys_of(step):
+                refuse_output_over_input(step.config, step.stage.preview(step.config))
+
+
+@contextmanager
+def _keys_of(step: Step) -> Iterator[None]:
+    """A step names the keys of its own config; here they are typed behind the step's name."""
+    try:
+        yield
+    except LlmforgeError as error:
+        keys = [step.stage.schema]
+        error.what = qualified(error.what, keys, step.name)
+        error.hint = None if error.hint is None else qualified(error.hint, keys, step.name)
+        raise
 
 
 def show(pipeline: Pipeline, request: Request) -> None:

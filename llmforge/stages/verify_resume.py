@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmforge.config.load import Loaded, load_config, merged_tree
+from llmforge.config.overrides import split_override
 from llmforge.config.schema import Config
 from llmforge.errors import GateError, UsageError
 from llmforge.runtime.console import Console, duration
@@ -64,9 +65,12 @@ def answer(request: Request, asked: Asked) -> None:
     loaded: Loaded[Any] = load_config(chosen.schema, request.config, request.overrides, _owners)
     facts = chosen.preview(loaded.config)
     short = shortened(loaded.config, asked.steps)
+    console = request.console()
+    for line in _not_used(request.overrides, loaded.config.model_dump(mode="json"), short):
+        console.warn(line)
     if request.dry_run:
         return _show(request, asked, chosen, short, facts)
-    certificate = verify(chosen, loaded.config, asked, request.console())
+    certificate = verify(chosen, loaded.config, asked, console)
     if request.json:
         say_json(certificate)
 
@@ -131,6 +135,26 @@ def shortened(config: Any, steps: int) -> dict[str, Any]:
         scheduler["warmup_steps"] = min(scheduler["warmup_steps"], max(1, steps // 4))
     # Nobody wants these runs among those that a tracker shows.
     values.pop("tracking", None)
+    return values
+
+
+def _not_used(overrides: Sequence[str], given: dict[str, Any], short: dict[str, Any]) -> list[str]:
+    """A line for each override that the short run does not follow, since it has its own length, saves and lines."""
+    lines = []
+    for key in dict.fromkeys(".".join(split_override(text)[0]) for text in overrides):
+        wanted, taken = _at(given, key), _at(short, key)
+        if wanted != taken and not isinstance(wanted, dict):
+            lines.append(f"{key}={json.dumps(wanted)} is not used: these runs have {json.dumps(taken)} (see --steps)")
+    return lines
+
+
+def _at(values: Any, key: str) -> Any:
+    """The value at a dotted key; None where there is none."""
+    for part in key.split("."):
+        if isinstance(values, list) and part.isdecimal() and int(part) < len(values):
+            values = values[int(part)]
+        else:
+            values = values.get(part) if isinstance(values, dict) else None
     return values
 
 

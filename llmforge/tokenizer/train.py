@@ -156,8 +156,8 @@ def _explained(message: str, settings: TokenizerSettings, without: int) -> DataE
     """sentencepiece's complaint in words that name the key to change."""
     asked = settings.vocab_size
     if found := re.search(r"value <= (\d+)", message):
-        most = int(found[1]) + without
-        hint = f"set vocab_size to {most} or less, or give more text"
+        most = int(found[1])  # words alone: a vocabulary of so many leaves less room for phrases, and never fails
+        hint = f"set vocab_size to at most {most}, or give more text"
         return DataError(f"the text gives no more than {most} pieces, vocab_size is {asked}", hint=hint)
     if found := re.search(r"smaller than required_chars\D+\d+ vs (\d+)", message):
         fixed = len(CONTROL) + len(settings.control_symbols()) + BYTES

@@ -11,7 +11,7 @@ from llmforge.errors import DataError
 from llmforge.tokens.mixture import Phase
 from llmforge.tokens.run_rows import RunRows
 
-_RAISE = "raise max_repetition, shorten the run or add text"
+_RAISE = "raise data.sources.N.max_repetition (N from 0), shorten the run or add text"
 
 
 def notes(rows: RunRows, steps: int | None) -> list[str]:

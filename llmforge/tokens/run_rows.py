@@ -100,7 +100,8 @@ class RunRows:
         for source, share in zip(sources, shares, strict=True):
             if share.cap == 0:
                 what = f"max_repetition {source.max_repetition:g} of {share.windows} rows is not one row"
-                raise DataError(what, source.split.path, f"raise max_repetition of {source.name}, or give more text")
+                hint = f"raise data.sources.N.max_repetition of {source.name}, or give more text"
+                raise DataError(what, source.split.path, hint)
         stages = [Stage(stage.start_step * batch_rows, stage.weights) for stage in mixing.stages]
         self.mixture = Mixture(shares, stages)
 
@@ -124,7 +125,7 @@ class RunRows:
         found = self.mixture.locate_many(step * self.batch_rows, self.batch_rows)
         if len(found) < self.batch_rows:
             what = f"step {step} is beyond the data: max_repetition ends it after {self.max_steps} steps"
-            raise DataError(what, hint="raise max_repetition, lower the steps or add sources")
+            raise DataError(what, hint="raise data.sources.N.max_repetition (N from 0), lower the steps or add sources")
         rows = []
         for source, before in found:
             layout = self.layouts[source]

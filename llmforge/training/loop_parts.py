@@ -87,6 +87,8 @@ class TrainResult:
     seconds: float
     # rows that went through the model at once at the end
     micro_batch_size: int
+    # steps that this call made: 0 when the run was at its end already
+    new_steps: int = 0
     # data steps (from 0) below the last one's that no step saw
     left_out: Sequence[int] = ()
     # passes over the data

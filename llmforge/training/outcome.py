@@ -33,6 +33,7 @@ def train_result(
         best_step=progress.best_step if restored else None,
         stopped_early=progress.stopped_early,
         seconds=clock.elapsed(),
+        new_steps=clock.steps,
         left_out=left_out,
         micro_batch_size=progress.micro_batch_size or loop.train.micro_batch_size,
         epochs=progress.tokens / loop.epoch_tokens if loop.epoch_tokens else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llmforge.runtime.console import Bar, duration
+from llmforge.runtime.console import Bar, duration, pace
 from llmforge.runtime.device import peak_memory_bytes
 from llmforge.runtime.run_folder import RunFolder
 from llmforge.training.horizon import Horizon
@@ -23,12 +23,12 @@ class Reporting:
         self._config, self._run, self._schedule, self._optimizer = config, run, schedule, optimizer
         self.norms = GroupNorms(optimizer.parameters, config)
         self.rates: list[float] = []
-        self._marked: tuple[float, int] = (0.0, 0)
+        self._marked: tuple[float, int, int] = (0.0, 0, 0)
         self._shown = 0
 
     def mark(self, progress: Progress, clock: Clock) -> None:
         """The next line is about what comes from here on."""
-        self._marked = (clock.working(), progress.tokens)
+        self._marked = (clock.working(), progress.tokens, progress.step)
 
     def shown(self, step: int) -> None:
         """The display stands at this step."""
@@ -39,10 +39,13 @@ class Reporting:
         step, schedule = progress.step, self._schedule
         window.gather(step)
         clock.caught_up()
+        _, tokens, first = self._marked
+        share = (step - first) / max(1, progress.tokens - tokens)  # steps a token, for two rates of the same steps
         figures = self._figures(progress, window, clock)
         self.write(progress, figures)
         left = schedule.seconds_left(step, clock.elapsed(), clock.pace())
-        note = f"loss {figures.get('loss', float('nan')):.3f}, {figures.get('tokens_per_second', 0):,.0f} tokens/s"
+        rate = figures["tokens_per_second"]
+        note = f"loss {figures.get('loss', float('nan')):.3f}, {pace(rate * share, 'steps')}, {rate:,.0f} tokens/s"
         if schedule.steps is not None:
             bar.set_total(schedule.steps)  # from now on the bar itself knows how long to go
         elif left is not None:
@@ -57,7 +60,7 @@ class Reporting:
         self._run.metrics({"step": progress.step, "tokens": progress.tokens, **epoch, **figures})
 
     def _figures(self, progress: Progress, window: Window, clock: Clock) -> dict[str, Any]:
-        config, (working, before) = self._config, self._marked
+        config, (working, before, _) = self._config, self._marked
         rate = (progress.tokens - before) / max(clock.working() - working, 1e-9)
         self.mark(progress, clock)
         self.rates.append(rate)

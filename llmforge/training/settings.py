@@ -246,10 +246,12 @@ def check_budget(train: TrainSettings, scheduler: SchedulerSettings) -> None:
     if scheduler.name not in ("wsd", "constant"):
         raise ValueError(
             f"scheduler.name: {scheduler.name} must know the number of steps, which train.max_minutes leaves open; "
-            "use wsd or constant, or give max_steps"
+            "use wsd or constant, or give train.max_steps"
         )
     if scheduler.warmup_ratio is not None:
-        raise ValueError("warmup_ratio must know the number of steps; with train.max_minutes give warmup_steps")
+        raise ValueError(
+            "scheduler.warmup_ratio must know the number of steps; with train.max_minutes give scheduler.warmup_steps"
+        )
 
 
 def check_fp8_rows(precision: str, row_tokens: int, key: str) -> None:

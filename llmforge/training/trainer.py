@@ -82,9 +82,10 @@ class Trainer:
             DataError: the loss or the gradient was not finite several steps in a row, or spiked too often.
             MachineError: a state cannot be written; those before are whole.
         """
-        progress = self.config.console.progress("training", self.schedule.steps, "steps")
+        done = saved.step if saved is not None else 0
+        progress = self.config.console.progress("training", self.schedule.steps, "steps", done, paced=False)
         with StopSignals() as stop, progress as bar, self._states:
-            self._begin(saved, bar)
+            self._begin(saved)
             while not self._over(stop):
                 self._clock.step_begins()
                 batch = self._next_batch()
@@ -107,7 +108,7 @@ class Trainer:
                 self._save_when_due()
             return self._finish(stop, bar)
 
-    def _begin(self, saved: Saved | None, bar: Bar) -> None:
+    def _begin(self, saved: Saved | None) -> None:
         """Starts anew, or takes everything back from a saved state."""
         self._average = Average(self.config.train.average)
         if saved is None:
@@ -120,7 +121,6 @@ class Trainer:
             self._clock = Clock(self.config.device, self.progress.elapsed)
             self._states.resumed(saved)
             self._save()  # when it came from elsewhere: from now on it is here too
-            bar.advance(self.progress.step)
         self._reporting.mark(self.progress, self._clock)
         self._reporting.shown(self.progress.step)
         record_skips(self._watch, self.run)

@@ -113,7 +113,7 @@ def test_all_faults_come_at_once_with_line_and_near_name(tmp_path: Path) -> None
     assert faults == [
         "a.yaml:1: `output_dir` must not be empty",
         "a.yaml:2: unknown key `sead`; did you mean `seed`?",
-        "a.yaml:4: unknown key `train.max_step`; did you mean `max_steps`?",
+        "a.yaml:4: unknown key `train.max_step`; did you mean `train.max_steps`?",
         "a.yaml:6: `train.dtype` must be 'fp32' or 'bf16', not 'bf166'; did you mean `bf16`?",
         "a.yaml:7: `train.compile` must be true or false, not 1",
         "a.yaml:9: `sources.0.path` is required",
@@ -129,7 +129,7 @@ def test_a_fault_inside_one_member_of_a_union_is_the_one_that_is_told(tmp_path: 
     faults = _faults(tmp_path, "output_dir: a\ntasks:\n  - {name: a, paht: x}\n")
     assert faults == [
         "a.yaml:3: `tasks.0.path` is required",
-        "a.yaml:3: unknown key `tasks.0.paht`; did you mean `path`?",
+        "a.yaml:3: unknown key `tasks.0.paht`; did you mean `tasks.0.path`?",
     ]
 
 

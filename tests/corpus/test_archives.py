@@ -194,6 +194,9 @@ def test_a_damaged_zip_is_refused_by_name(tmp_path):
     zipped(FILES, path)
     data = bytearray(path.read_bytes())
     path.write_bytes(data[:-30])
+    with pytest.raises(DataError, match=r"a\.zip: has lost its list of members"):
+        read(path)
+    path.write_bytes(b"<html>not found</html>")
     with pytest.raises(DataError, match=r"a\.zip: is a damaged archive"):
         read(path)
     data[40] ^= 0xFF  # in the first member's bytes

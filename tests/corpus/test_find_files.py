@@ -52,7 +52,7 @@ def test_a_pattern_names_files_below_its_fixed_part(folder):
 
 def test_a_file_may_have_any_name_when_its_format_is_given(folder):
     assert names(folder / "noname", format="text") == ["noname"]
-    with pytest.raises(DataError, match="noname: is of no known kind.*set format"):
+    with pytest.raises(DataError, match="noname: is of no known kind.*set the source's format"):
         find_files(str(folder / "noname"))
 
 

@@ -210,9 +210,9 @@ def test_the_model_goes_back_to_training_even_when_a_stream_is_broken_off(
 
 
 def test_progress_counts_every_token_and_answer(told_model: Told, byte_tokenizer: Any) -> None:
-    heard: list[tuple[int, int]] = []
+    heard: list[tuple[int, list[tuple[int, Any]]]] = []
     prompts = [byte_tokenizer.encode(text) for text in ("a", "b")]
     model = told_model({"a": "xyz", "b": "x"})
     samples = generate(model, byte_tokenizer, prompts, GREEDY, on_step=lambda *step: heard.append(step))
     assert sum(tokens for tokens, _ in heard) == sum(len(sample.ids) for sample in samples) == 6
-    assert sum(finished for _, finished in heard) == 2
+    assert [entry for _, ended in heard for entry in ended] == [(1, samples[1]), (0, samples[0])]

@@ -46,6 +46,20 @@ def test_a_pipe_gets_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch
     assert first.endswith("left, file a")
 
 
+def test_what_was_done_before_says_nothing_of_the_pace(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console_file, "_PLAIN_EVERY_SECONDS", 0.0)
+    with Console().progress("training", 1000, "steps", done=900, paced=False):
+        pass
+    assert capsys.readouterr().err == ""
+    with Console().progress("training", 1000, "steps", done=900, paced=False) as bar:
+        bar._start -= 10  # type: ignore[attr-defined]
+        bar.advance(50, "loss 3.2, 5.0 steps/s")
+    line = capsys.readouterr().err.splitlines()[0]
+    assert line == "training: 950 steps of 1,000 steps (95%), 10 s left, loss 3.2, 5.0 steps/s"
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(3.4, "3 s"), (60, "1:00"), (185, "3:05"), (3723, "1:02:03")])
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text

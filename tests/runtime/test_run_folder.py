@@ -49,6 +49,13 @@ def test_how_a_run_ended_is_recorded(tmp_path: Path, error: Exception, status: s
     with pytest.raises(type(error)), RunFolder.open(tmp_path, "clean", {}):
         raise error
     assert (record(tmp_path)["status"], record(tmp_path)["exit_code"]) == (status, code)
+    assert record(tmp_path).get("error") == {3: "d", 1: "ValueError: v"}.get(code)
+
+
+def test_a_run_that_an_interrupt_ends_was_stopped(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), RunFolder.open(tmp_path, "generate", {}):
+        raise KeyboardInterrupt
+    assert (record(tmp_path)["status"], record(tmp_path)["exit_code"]) == ("stopped", 130)
 
 
 def test_a_second_owner_is_refused_and_a_killed_one_is_not_in_the_way(tmp_path: Path) -> None:

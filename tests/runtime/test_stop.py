@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -48,6 +49,47 @@ def test_the_first_asks_and_the_second_ends(number: signal.Signals) -> None:
     child.send_signal(signal.SIGTERM)
     errors = child.communicate(timeout=300)[1]
     assert child.returncode == 130 and errors == "stopped at once; what was saved last is whole\n"
+
+
+LAST_WORDS = """
+import sys, time
+from llmforge.runtime.stop import StopSignals
+from llmforge.runtime.run_folder import RunFolder
+with RunFolder.open(sys.argv[1] + "/outer", "run", {}), RunFolder.open(sys.argv[1] + "/inner", "tokenize", {}):
+    with StopSignals():
+        print("ready", flush=True)
+        time.sleep(60)
+"""
+
+
+def test_a_second_signal_leaves_a_record_that_says_stopped(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", LAST_WORDS, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None and child.stdout.readline() == "ready\n"
+    for _ in range(2):
+        child.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    child.communicate(timeout=60)
+    assert child.returncode == 130
+    for name in ("outer", "inner"):
+        record = json.loads((tmp_path / name / "run.json").read_text())
+        assert (record["status"], record["exit_code"]) == ("stopped", 130) and record["end"] is not None
+
+
+def test_last_words_that_fail_or_hang_do_not_keep_the_process() -> None:
+    code = (
+        "import os, signal, sys, time\nfrom llmforge.runtime.stop import StopSignals, last_words\n"
+        "def hang(): print('hangs', flush=True); time.sleep(60)\ndef fail(): raise OSError('full')\n"
+        "with StopSignals(), last_words(hang if 'hang' in sys.argv else fail):\n"
+        "    print('ready', flush=True); time.sleep(60)\n"
+    )
+    for words, signals in (("fail", 2), ("hang", 3)):
+        child = subprocess.Popen([sys.executable, "-c", code, words], stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None and child.stdout.readline() == "ready\n"
+        for _ in range(signals):
+            child.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+        child.communicate(timeout=30)
+        assert child.returncode == 130
 
 
 def test_a_signal_before_the_inner_one_counts_in_it() -> None:

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from llmforge import cli
 from llmforge.checkpoint.tensor_spans import read_spans
 from llmforge.checkpoint.train_state import Retention, latest_state, save_state
-from llmforge.errors import BusyError, UsageError
+from llmforge.errors import BusyError, DataError, UsageError
 from llmforge.runtime.files import publish_folder
 from llmforge.runtime.manifest import write_manifest
 from llmforge.runtime.run_folder import RunFolder
@@ -198,6 +198,30 @@ def test_a_step_without_a_whole_state_begins_anew_by_its_pipelines_command(run: 
     assert examine(inner).next == wanted and examine(outer).next == wanted
     shutil.rmtree(inner / "checkpoints")
     assert examine(outer).next == ["llmforge run -c p.yaml"]
+
+
+def test_a_run_that_failed_says_why_beside_the_command(tmp_path: Path, call: Call) -> None:
+    error = DataError("is not valid JSON", "books/a.jsonl:3", "mend it")
+    with pytest.raises(DataError), RunFolder.open(tmp_path / "run", "clean", {}):
+        raise error
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**record, "argv": ["clean", "-c", "c.yaml"]}))
+    shown = json.loads(call(tmp_path / "run", "--json").out)
+    assert shown["error"] == "books/a.jsonl:3: is not valid JSON; mend it" and shown["status"] == "failed"
+    assert shown["next"] == [f"llmforge clean -c c.yaml (mend this first: {shown['error']})"]
+    assert f"failed (exit code 3, {record['end']}): {error}" in call(tmp_path / "run").out
+
+
+def test_a_whole_pipeline_is_followed_by_its_last_model(run: Path, endless_model: Path, tmp_path: Path) -> None:
+    outer, inner = step_of_a_pipeline(run, tmp_path, "finished")
+    shutil.copytree(endless_model, inner / "model")
+    write_manifest(inner / "model", "model", config={})
+    record = json.loads((outer / "run.json").read_text())
+    steps = {"clean": 1.0, "pretrain": 2.0, "finetune": 2.0, "evaluate": 1.0, "total": 6.0}
+    (outer / "run.json").write_text(json.dumps({**record, "seconds": steps}))
+    assert examine(outer).next == [f"llmforge generate -m {inner} -p '...'"]
+    shutil.copytree(inner, outer / "finetune")
+    assert examine(outer).next == [f"llmforge chat -m {outer / 'finetune'}"]
 
 
 def test_a_pipeline_makes_an_adapter_again_with_its_model(run: Path, endless_model: Path, tmp_path: Path) -> None:

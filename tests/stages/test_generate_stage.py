@@ -5,18 +5,21 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from llmforge.errors import DataError
+from llmforge.inference.kept_answers import KeptAnswers
 from llmforge.runtime.console import Console
 from llmforge.runtime.manifest import write_manifest
-from llmforge.stages.generate import GenerateConfig, inputs_fingerprint, preview, run
+from llmforge.stages.generate import KEPT, SAMPLES, GenerateConfig, inputs_fingerprint, preview, run
 
 Call = Callable[..., "Done"]
 QUIET = Console(quiet=True, json=True)
@@ -273,3 +276,71 @@ def test_a_flipped_bit_in_the_weights_is_noticed(call: Call, talking_model: Path
     (copy / "model.safetensors").write_bytes(weights)
     done = call("generate", "-m", str(copy), "-p", "Hello")
     assert done.code == 6 and "model.safetensors" in done.err and "SHA-256" in done.err and done.out == ""
+
+
+def stopped(arguments: list[object], number: signal.Signals, ready: Callable[[subprocess.Popen[str]], None]) -> Done:
+    """`llmforge generate` as a process of its own that gets a signal when `ready` returns."""
+    words = [sys.executable, "-m", "llmforge", "generate", *map(str, arguments)]
+    child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    ready(child)
+    child.send_signal(number)
+    out, err = child.communicate(timeout=300)
+    return Done(child.returncode, out, err)
+
+
+def works(child: subprocess.Popen[str]) -> None:
+    assert child.stderr is not None
+    assert any(line.startswith("answers: ") for line in child.stderr)
+
+
+def test_a_signal_within_a_long_batch_to_stdout_leaves_nothing_half(endless_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("Hello\n" * 400)
+    words: list[object] = ["-m", endless_model, "--prompts", tmp_path / "prompts.txt", "--max-new-tokens", 300]
+    done = stopped([*words, "--json"], signal.SIGINT, works)
+    assert done.code == 75 and done.out == ""
+    assert done.err.splitlines()[-1] == "llmforge: stopped by SIGINT; the same command begins anew"
+
+
+def test_a_signal_within_a_long_batch_keeps_the_answers_so_far(endless_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("".join(f"Hello {number}\n" for number in range(48)))
+    values: dict[str, Any] = {
+        "model": str(endless_model),
+        "prompts": str(tmp_path / "prompts.txt"),
+        "sampling": {"max_new_tokens": 300, "num_samples": 2, "seed": 3},
+        "output_dir": str(tmp_path / "out"),
+    }
+    (tmp_path / "c.json").write_text(json.dumps(values))
+    partial = tmp_path / "out" / KEPT
+
+    def answered(child: subprocess.Popen[str]) -> None:
+        while child.poll() is None and (not partial.exists() or partial.read_bytes().count(b"\n") < 5):
+            time.sleep(0.02)
+
+    done = stopped(["-c", tmp_path / "c.json", "-q"], signal.SIGTERM, answered)
+    assert done.code == 75 and done.out == ""
+    assert done.err.splitlines()[-1] == "llmforge: stopped by SIGTERM; the same command goes on"
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (record["status"], record["exit_code"]) == ("stopped", 75) and not (tmp_path / "out" / SAMPLES).exists()
+    header, *lines = partial.read_text().splitlines()
+    before = {row["prompt"]: [sample["text"] for sample in row["samples"]] for row in map(json.loads, lines)}
+    assert 4 <= len(before) < 48 and all(len(texts) == 2 for texts in before.values())
+    with partial.open("a") as stream:
+        stream.write(lines[0][:40])  # as a kill leaves it
+    found = KeptAnswers(partial, json.loads(header)["asked"], 2).found
+    assert {prompt: [sample.text for sample in samples] for prompt, samples in found.items()} == before
+    texts = [row["text"] for row in run(GenerateConfig.model_validate(values), QUIET)["samples"]]  # type: ignore[attr-defined]
+    assert len(texts) == 96 and not partial.exists()
+    assert all(texts[2 * prompt : 2 * prompt + 2] == told for prompt, told in before.items())
+
+
+def test_a_signal_within_a_streamed_answer_ends_its_line(endless_model: Path) -> None:
+    first = ""
+
+    def speaks(child: subprocess.Popen[str]) -> None:
+        nonlocal first
+        assert child.stdout is not None
+        first = child.stdout.read(1)
+
+    words: list[object] = ["-m", endless_model, "-p", "Hello", "--max-new-tokens", 16_000, "--seed", 1]
+    done = stopped(words, signal.SIGTERM, speaks)
+    assert done.code == 75 and first and done.out.endswith("\n") and "Traceback" not in done.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from llmforge.runtime.console import Console
 from llmforge.runtime.files import digest_file
 from llmforge.runtime.manifest import read_manifest, write_manifest
 from llmforge.runtime.run_folder import CLOCKED, RunFolder
-from llmforge.stages.pretrain import PretrainConfig, inputs_fingerprint, preview, run
+from llmforge.stages.pretrain import PretrainConfig, _summary, inputs_fingerprint, preview, run
 
 WORDS = (
     "the list of a value returns an item when it is called with no key and then the next one is read from it".split()
@@ -136,6 +137,25 @@ def test_again_it_only_publishes_again(undisturbed: tuple[Path, dict[str, Any]],
     assert again["valid_loss"] == result["valid_loss"] and again["steps"] == result["steps"]
     assert metrics(copy) == metrics(output)
     assert (copy / "samples.jsonl").read_text() == (output / "samples.jsonl").read_text()
+    assert result["new_steps"] == 24 and again["new_steps"] == 0
+    assert _summary(again).startswith("already finished: no step was left to make")
+    assert "already finished" not in _summary(result)
+
+
+def test_a_person_reads_of_one_pace_and_of_no_held_out_text(
+    tokens: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmforge.runtime import console as console_file
+
+    monkeypatch.setattr(console_file, "_PLAIN_EVERY_SECONDS", 0.0)
+    settings = values(tokens, tmp_path / "run", train__max_steps=4, train__log_every=2, train__eval_every=None)
+    monkeypatch.setattr("llmforge.stages.pretrain_data._held_out", lambda pairs: iter(()))
+    run(PretrainConfig.model_validate(settings), Console())
+    shown = capsys.readouterr()
+    assert "warning: there is no held-out text" in shown.err and "no held-out loss" in shown.out
+    (line,) = [line for line in shown.err.splitlines() if line.startswith("training: 4 steps")]
+    pace, rate = re.findall(r", ([0-9.,]+) (?:steps|tokens)/s", line)
+    assert float(rate.replace(",", "")) == pytest.approx(float(pace.replace(",", "")) * 8 * 32, rel=0.05)
 
 
 CHILD = """

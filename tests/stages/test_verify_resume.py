@@ -243,8 +243,25 @@ def test_the_dry_run_tells_the_kills_and_writes_nothing(
     assert shown["config"]["train"]["max_steps"] == 9 and len(shown["kills"]) == 2
     assert str(tmp_path / "out" / "verify-resume.json") in shown["preview"]["writes"]
     assert call(monkeypatch, "-c", path, "--dry-run", "train.max_stepz=3") == 2
-    assert "did you mean `max_steps`" in capsys.readouterr().err
+    assert "did you mean `train.max_steps`" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_override_that_the_short_run_does_not_follow_is_told(
+    tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(json.dumps(config(tokens, tmp_path / "out")))
+    words = ["train.max_steps=7", "train.save_every=5", "train.eval_every=null", "seed=3"]
+    assert call(monkeypatch, "-c", path, "--dry-run", "--json", "--steps", 9, *words) == 0
+    shown = capsys.readouterr()
+    assert shown.err.splitlines() == [
+        "warning: train.max_steps=7 is not used: these runs have 9 (see --steps)",
+        "warning: train.save_every=5 is not used: these runs have 1 (see --steps)",
+    ]
+    assert json.loads(shown.out)["config"]["seed"] == 3
+    assert call(monkeypatch, "-c", path, "--dry-run", "--steps", 7, "train.max_steps=7") == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_config_of_another_command_is_refused(

@@ -98,6 +98,15 @@ def test_a_vocabulary_that_does_not_fit_the_text(
     assert not (tmp_path / "made").exists()
 
 
+@pytest.mark.parametrize("vocab_size", [3_000, 30_000])
+def test_the_size_that_the_line_names_fits(tmp_path: Path, vocab_size: int) -> None:
+    texts = [f"{CAT} {number * 7919} " * 3 for number in range(60)]
+    with pytest.raises(DataError) as refused:
+        _train(tmp_path / "made", texts, vocab_size)
+    most = int(str(refused.value.hint).partition("set vocab_size to at most ")[2].partition(",")[0])
+    assert _train(tmp_path / "made", texts, most).vocab_size == most < vocab_size
+
+
 def test_one_character_is_enough_for_the_smallest_vocabulary(tmp_path: Path) -> None:
     made = _train(tmp_path, ["a" * 5], 266)
     assert made.decode(made.encode("abc")) == "abc"

@@ -24,6 +24,7 @@ MIN_DOCUMENTS = 10
 Side = Literal["train", "calibrate", "test"]
 SIDES: tuple[Side, ...] = ("train", "calibrate", "test")
 _HELD_OUT: tuple[Side, ...] = ("test", "calibrate")
+_SET_KEY = "set classify.train_on.label_key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def read_examples(settings: TrainOn, on_progress: Callable[[], None] = lambda: N
         on_progress()
         of_label = drawn.setdefault(label, _Drawn(settings.max_documents))
         if len(drawn) > MAX_LABELS:
-            raise DataError(f"has more than {MAX_LABELS} labels", settings.path, "set label_key to the field of labels")
+            raise DataError(f"has more than {MAX_LABELS} labels", settings.path, f"{_SET_KEY} to the field of labels")
         if not document.text or document.text.isspace():
             left_out["empty"] += 1
             continue
@@ -162,10 +163,10 @@ def _label_of(document: Document, key: str) -> str:
     where = _where(document)
     if label is None or label == "":
         names = ", ".join(sorted(set(document.metadata) - {"file", "row"})[:8])
-        raise DataError(f"it has no label in field {key!r} (other fields: {names or 'none'})", where, "set label_key")
+        raise DataError(f"it has no label in field {key!r} (other fields: {names or 'none'})", where, _SET_KEY)
     name = str(label)
     if isinstance(label, list | dict | float) or len(name) > 100 or not name.isprintable():
-        raise DataError(f"its label in field {key!r} is not a short name", where, "set label_key")
+        raise DataError(f"its label in field {key!r} is not a short name", where, _SET_KEY)
     return name
 
 
@@ -175,7 +176,7 @@ def _group(document: Document, key: bytes, settings: TrainOn) -> str:
     value = document.metadata.get(settings.group_key)
     if value is None or isinstance(value, list | dict):
         what = f"it has no value in field {settings.group_key!r}"
-        raise DataError(what, _where(document), "set group_key or leave it out")
+        raise DataError(what, _where(document), "set classify.train_on.group_key or leave it out")
     return str(value)
 
 
@@ -215,4 +216,5 @@ def _check_sides(sides: dict[Side, list[Example]], labels: list[str], settings: 
         if missing:
             what = f"no group is left for {'training' if side == 'train' else 'holding out'} of label {missing[0]!r}"
             where = settings.path or "classify.train_on.labels"
-            raise DataError(what, where, f"give more values of {settings.group_key!r}, or leave group_key out")
+            hint = f"give more values of {settings.group_key!r}, or leave classify.train_on.group_key out"
+            raise DataError(what, where, hint)

@@ -1,17 +1,24 @@
 """E-mail addresses in a text, also across a line break; not matrix products, decorators, versions or repositories.
 
-Every place is reached from its "@", so a text without one costs nothing and no pattern can blow up.
+Every place is reached from its "@", so a text without one costs nothing and no pattern can blow up. The same goes for
+an address as URLs write it, with "%40" for the "@".
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from urllib.parse import unquote
 
 from llmforge.cleaning.pii.match import Match
 
 _LOCAL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._%+-'"
 _MAX_LOCAL = 64
+PERCENT_AT = "%40"
+# In the local part of such an address only . - _ + ' figures and letters stand as %XX; any other (%3D, %26, %2F) parts
+# it from what stands before.
+_PARTING = re.compile(r"%(?!2[BbDdEe7]|3[0-9]|[46][1-9A-Fa-f]|5[0-9AaFf]|7[0-9Aa])(?:[0-9A-Fa-f]{2})?")
+_NO_BEGINNING = re.compile(r"(?:[.+'-]|%2[BbDdEe7])+")
 _DOMAIN = re.compile(r"((?:\n[ \t]{0,8})?[A-Za-z0-9.-]{1,253})(?:(?<=\.)(\n[ \t]{0,8}[a-z][A-Za-z0-9.-]{1,60}))?")
 _IN_URL = re.compile(r"://[^\s/@]{0,64}:$")
 _CODE_AFTER = re.compile(r"[(\[_=]|\.[A-Za-z_]\w*\(")
@@ -46,6 +53,16 @@ def find_emails(text: str) -> Iterator[Match]:
         at = text.find("@", at + 1)
 
 
+def find_encoded_emails(text: str) -> Iterator[Match]:
+    """The e-mail addresses of a text whose "@" is written as "%40", in order."""
+    at = text.find(PERCENT_AT)
+    while at >= 0:
+        found = _around_encoded(text, at)
+        if found is not None:
+            yield found
+        at = text.find(PERCENT_AT, at + len(PERCENT_AT))
+
+
 def _around(text: str, at: int) -> Match | None:
     window = text[max(0, at - _MAX_LOCAL - 1) : at]
     local = window[len(window.rstrip(_LOCAL)) :]
@@ -65,6 +82,27 @@ def _around(text: str, at: int) -> Match | None:
     if not domain or _RESERVED.fullmatch(domain):
         return None
     return Match(start, end, "email", f"{local.lower()}@{domain}")
+
+
+def _around_encoded(text: str, at: int) -> Match | None:
+    window = text[max(0, at - 3 * _MAX_LOCAL - 3) : at]
+    tail = window[len(window.rstrip(_LOCAL)) :]
+    parted = 0
+    for parting in _PARTING.finditer(tail):
+        parted = parting.end()
+    beginning = _NO_BEGINNING.match(tail, parted)
+    written = tail[beginning.end() if beginning else parted :]
+    local, start = unquote(written).lower(), at - len(written)
+    if not local or len(local) > _MAX_LOCAL or local[-1] in ".'" or not any(map(str.isalnum, local)):
+        return None
+    before = text[start - 1 : start] if not parted else ""
+    if local in _NOT_PERSONS or before.isalnum() or before == "_":
+        return None
+    begin = at + len(PERCENT_AT)
+    end, domain = _domain(text, begin) if text[begin : begin + 1] != "\n" else (begin, "")
+    if not domain or _RESERVED.fullmatch(domain):
+        return None
+    return Match(start, end, "email", f"{local}@{domain}")
 
 
 def _domain(text: str, begin: int) -> tuple[int, str]:

@@ -1,7 +1,7 @@
 """All personal data of a text: every kind's finder, overlaps resolved, in the order of the text.
 
-Each finder is reached from something that is rare in prose and cheap to look for ("@", a fixed beginning, a run of
-figures, a class of neighbours in the text's shape) and looks at a bounded stretch around it, so the time grows with
+Each finder is reached from something that is rare in prose and cheap to look for ("@", "%40", a fixed beginning, a run
+of figures, a class of neighbours in the text's shape) and looks at a bounded stretch around it, so the time grows with
 the length of the text and with nothing else.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from llmforge.cleaning.pii.api_keys import find_api_keys
 from llmforge.cleaning.pii.cards import find_cards
 from llmforge.cleaning.pii.crypto_addresses import find_crypto_addresses
-from llmforge.cleaning.pii.emails import find_emails
+from llmforge.cleaning.pii.emails import PERCENT_AT, find_emails, find_encoded_emails
 from llmforge.cleaning.pii.ibans import find_ibans
 from llmforge.cleaning.pii.ip_addresses import find_ip_addresses, find_ipv6_addresses
 from llmforge.cleaning.pii.mac_addresses import find_mac_addresses
@@ -51,6 +51,8 @@ def _by_marks(text: str, shapes: Shapes, kinds: Collection[Kind]) -> Iterator[Ma
         yield from find_passwords(text, shapes)
     if "email" in kinds and "@" in text:
         yield from find_emails(text)
+    if "email" in kinds and "%" in text and PERCENT_AT in text:  # one sign is looked for far faster than three
+        yield from find_encoded_emails(text)
     if not shapes.has_figure:
         return
     if "ip" in kinds and ":" in text:

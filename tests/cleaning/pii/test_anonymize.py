@@ -39,6 +39,8 @@ SPELLINGS = [
     "jane.doe@acme-widgets.com",
     "JANE@acme.com",
     "x@acme.org.",
+    "user%3Djane.doe%40acme-widgets.com",
+    "Jane%2Bx%40acme.org",
     "2a00:1450:4001:81b::200e",
     "2A00:1450:4001:081B:0000:0000:0000:200E",
     "3C-22-FB-9A-1D-07",
@@ -103,6 +105,13 @@ def test_a_stand_in_has_the_form_of_the_original(text: str) -> None:
 def test_one_address_in_two_spellings_has_one_stand_in_but_for_its_case() -> None:
     lower, upper = anonymize("jane@acme-widgets.com"), anonymize("Jane@ACME-Widgets.com")
     assert lower.text == lower.text.lower() == upper.text.lower() and lower.text != upper.text
+
+
+def test_an_address_in_a_url_has_the_stand_in_of_the_plain_one_in_its_own_form() -> None:
+    plain = anonymize("jane+news@gmail.com").text
+    assert anonymize("?to=jane+news%40gmail.com&x").text == f"?to={plain.replace('@', '%40')}&x"
+    encoded = anonymize("?to=jane%2Bnews%40gmail.com&x").text
+    assert encoded.lower() == f"?to={plain.replace('@', '%40')}&x" and encoded != encoded.lower()
 
 
 def test_mask_and_drop() -> None:
@@ -208,7 +217,8 @@ def _seconds(text: str) -> float:
 
 @pytest.mark.parametrize(
     "piece",
-    ["a", "1", "1 ", "12-", "0 0\n", "@", "a@", "a.", "a@a.", "AB12", "ab:cd:", "::1", "password=", "key-", "sk-",
+    ["a", "1", "1 ", "12-", "0 0\n", "@", "a@", "a.", "a@a.", "%40", "a%41%40", "a%40a.",
+     "AB12", "ab:cd:", "::1", "password=", "key-", "sk-",
      "://a:", "secret: x", "-----BEGIN PRIVATE KEY-----\n", "eyJ", "+1 (", "x9", "1.2.3.4 ", "(1) ", "1234 5678 "],
 )  # fmt: skip
 def test_time_grows_with_the_text_only(piece: str) -> None:
