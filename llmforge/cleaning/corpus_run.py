@@ -27,7 +27,7 @@ from llmforge.cleaning.splits import SplitPlan, SplitSettings, choose_splits, is
 from llmforge.cleaning.survivors import Survivor, Survivors
 from llmforge.cleaning.verdict import Drop, Rewrite
 from llmforge.corpus.document import BadRow
-from llmforge.corpus.folder import CorpusFormat, CorpusWriter, StoredDocument
+from llmforge.corpus.folder import CorpusFormat, CorpusWriter, StoredDocument, StoredLine
 from llmforge.corpus.row_documents import Arrivals, UniqueIds
 from llmforge.corpus.source_config import SourceConfig
 from llmforge.corpus.sources import OnBad
@@ -103,8 +103,10 @@ class CorpusRun:
     def _sort(self, entry: Measured, part: Path, judge: Judge) -> None:
         document, size = entry.document, entry.bytes_read
         self.ledger.add_read(document.source, size)
-        self.ledger.add_changes(entry.removed, entry.replaced)
-        self.sealed.update(entry.sealed)
+        if entry.removed or entry.replaced:
+            self.ledger.add_changes(entry.removed, entry.replaced)
+        if entry.sealed:
+            self.sealed.update(entry.sealed)
         if entry.hits:
             self.hits.append((document.id, entry.hits))
         if judge.classify is not None and entry.labels:
@@ -156,11 +158,11 @@ class CorpusRun:
             index_corpus(self.places.corpus, documents, np.flatnonzero(stays), cut, self.settings.dedup)
 
     def _keep(self, number: int, document: Survivor, plan: SplitPlan, repeated: Repeated | None) -> None:
+        stored: StoredDocument | StoredLine
         if repeated is not None:
             stored = self._cut(number, document, repeated)
         else:
-            text = self.survivors.packed_text(document)
-            stored = StoredDocument(document.id, text, document.source, document.metadata, document.size)
+            stored = document.stored(self.survivors.packed_text(document))
         if number == plan.cut:
             for split, part in plan.parts(stored.document()):
                 part.id = part.id if part.id == document.id else self.ids.claim(part.id)

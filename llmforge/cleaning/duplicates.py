@@ -195,7 +195,9 @@ def index_corpus(corpus: Path, documents: Survivors, staying: Any, changed: Chan
         at = int(np.searchsorted(staying, number))
         sizes[at] = num_bytes(text())
         keys[at] = np.frombuffer(exact_key(text()), dtype=np.uint8)
-    ids = (documents.id(number) for number in staying.tolist())
+    marks = np.zeros(len(documents), dtype=bool)
+    marks[staying] = True
+    ids = (document.id for document, stays in zip(documents, marks.tolist(), strict=True) if stays)
     write_index(corpus, ids, keys, _signature_blocks(documents, staying, changed, settings), sizes, settings.near)
 
 

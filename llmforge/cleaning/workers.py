@@ -38,36 +38,41 @@ class PieceCleaner:
         self._chain = Chain(settings)
         self._near, self._substring = settings.dedup.near, settings.dedup.substring
 
-    def make(self, piece: Piece) -> None:
-        """Reads a piece, measures its documents and writes the part."""
+    def make(self, piece: Piece) -> list[Entry]:
+        """Reads a piece, measures its documents and writes the part; what it gives is as `read_part` reads it."""
         found = [row for unit in piece.units for row in read_unit(unit, piece.source, forgiving=True)]
         documents = [row for row in found if isinstance(row, Document)]
-        measured = self._measured(documents, piece.source.id_key)
+        found_of = self._measured(documents, piece.source.id_key)
         label, fields = piece.source.label, self._chain.fields
         entries: list[Entry] = [
-            (fields.refused(row) if fields is not None else row, label) if isinstance(row, BadRow) else next(measured)
+            (fields.refused(row) if fields is not None else row, label) if isinstance(row, BadRow) else next(found_of)
             for row in found
         ]
-        write_part(piece.path, entries, self._pack)
+        measured = [entry for entry in entries if isinstance(entry, Measured)]
+        for entry, place in zip(measured, write_part(piece.path, entries, self._pack), strict=True):
+            entry.document.text, entry.json, entry.place = "", b"", place
+        return entries
 
     def _measured(self, documents: Sequence[Document], id_key: str | None) -> Iterator[Measured]:
+        import orjson
+
         from llmforge.cleaning.dedup.exact import exact_key
 
-        sizes = [num_bytes(document.text) for document in documents]
         seen = self._chain.examine_all([document.text for document in documents])
+        packed = [orjson.dumps(one.text) for one in seen]  # leaves the UTF-8 in the string, which others ask for
         traces = self._traces([one.text for one in seen])
-        for document, size, one, (signature, anchors, count) in zip(documents, sizes, seen, traces, strict=True):
-            changed = one.text != document.text
+        for document, json, one, (signature, anchors, count) in zip(documents, packed, seen, traces, strict=True):
+            size = num_bytes(one.text)
             # A document of its own: the one that was read may have to be measured again.
-            written = Document(document.id, one.text, document.source, document.metadata)
+            written = Document(document.id, one.text, document.source, dict(document.metadata))
             if self._chain.fields is not None:
                 hidden = self._chain.fields(document, id_key)
                 written.id, written.metadata = hidden.id, hidden.metadata
                 one.add_replaced(hidden.counts, hidden.sealed)
             yield Measured(
                 written,
+                size if one.text is document.text else num_bytes(document.text),
                 size,
-                num_bytes(one.text) if changed else size,
                 not one.text or one.text.isspace(),
                 exact_key=exact_key(one.text),
                 language=list(one.language) if one.language is not None else None,
@@ -82,6 +87,7 @@ class PieceCleaner:
                 signature=signature,
                 anchors=anchors,
                 num_anchors=count,
+                json=json,
             )
 
     def _traces(self, texts: Sequence[str]) -> Iterator[tuple[bytes, bytes, int]]:
@@ -132,7 +138,8 @@ class Made:
     source: SourceConfig
     path: Path
     bytes: int
-    _again: Callable[[], None]
+    _again: Callable[[], object]
+    _known: list[Entry] | None = None  # what this process has just written
 
     def entries(self) -> list[Entry]:
         """What is in it, texts left where they are; one that was broken since is made again.
@@ -140,6 +147,8 @@ class Made:
         Raises:
             MachineError: the disk does not keep what is written.
         """
+        if self._known is not None:
+            return self._known
         found = read_part(self.path)
         if found is None:
             self._again()
@@ -186,9 +195,10 @@ def _planned(stretch: Stretch, pool: _Pool) -> Iterator[_Waiting]:
     made: list[Path] = []
     for piece in stretch.pieces():
         made.append(piece.path)
-        future = None if piece.path.is_file() else pool.submit(piece)
+        work = None if piece.path.is_file() else pool.submit(piece)
         size = sum(unit.bytes for unit in piece.units)
-        yield _Waiting(Made(piece.source, piece.path, size, partial(pool.here, piece)), future)
+        known, future = (work, None) if isinstance(work, list) else (None, work)
+        yield _Waiting(Made(piece.source, piece.path, size, partial(pool.here, piece), known), future)
     yield _Waiting(finish=partial(stretch.finish, made))
 
 
@@ -225,11 +235,10 @@ class _Pool:
         self._pool: ProcessPoolExecutor | None = None
         self._cleaner: PieceCleaner | None = None
 
-    def submit(self, piece: Piece) -> Future[None] | None:
-        """The work in another process; None when it was done here."""
+    def submit(self, piece: Piece) -> Future[None] | list[Entry]:
+        """The work in another process, or what came of it here."""
         if self._workers <= 1:
-            self.here(piece)
-            return None
+            return self.here(piece)
         if self._pool is None:
             import multiprocessing
 
@@ -237,11 +246,11 @@ class _Pool:
             self._pool = ProcessPoolExecutor(self._workers, context, _start, (self._settings, self._pack))
         return self._pool.submit(_work, piece)
 
-    def here(self, piece: Piece) -> None:
+    def here(self, piece: Piece) -> list[Entry]:
         """The work in this process."""
         if self._cleaner is None:
             self._cleaner = PieceCleaner(self._settings, self._pack)
-        self._cleaner.make(piece)
+        return self._cleaner.make(piece)
 
     def close(self) -> None:
         if self._pool is not None:

@@ -23,6 +23,7 @@ CorpusFormat = Literal["jsonl.zst", "parquet"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "dropped")
 ZSTD_LEVEL = 3
 PARQUET_GROUP_BYTES = 16 << 20
+WRITE_BYTES = 1 << 17  # of lines that are compressed together
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,43 @@ class StoredDocument:
         return Document(self.id, orjson.loads(self.text), self.source, self.metadata)
 
 
+@dataclass(frozen=True, slots=True)
+class StoredLine:
+    """A document that is JSON already, but for its text, which lies apart: nothing of it is parsed to be written.
+
+    `start` is the line as far as the text, `rest` what comes behind the text.
+    """
+
+    start: bytes
+    text: bytes
+    rest: bytes
+    text_bytes: int
+
+    def line(self) -> bytes:
+        """What `document_line` makes of the document."""
+        return b"".join((self.start, self.text, self.rest))
+
+    def document(self) -> Document:
+        """The same as a document."""
+        import orjson
+
+        row = orjson.loads(self.line())
+        return Document(row["id"], row["text"], row["source"], row["metadata"])
+
+
+def around_text(document: Document) -> tuple[bytes, bytes]:
+    """What stands before and behind the text in a document's line: `start` and `rest` of a StoredLine."""
+    import orjson
+
+    start = orjson.dumps({"id": document.id})
+    rest = orjson.dumps({"source": document.source, "metadata": document.metadata})
+    return b'%b,"text":' % start[:-1], b",%b\n" % rest[1:]
+
+
 class _Shard(Protocol):
     def add(self, document: Document) -> int: ...
 
-    def add_stored(self, document: StoredDocument) -> int: ...
+    def add_stored(self, document: StoredDocument | StoredLine) -> int: ...
 
     def close(self) -> None: ...
 
@@ -70,18 +104,28 @@ class _JsonShard:
         compressor = zstandard.ZstdCompressor(level=level, write_checksum=True)
         self._out = compressor.stream_writer(self._raw)
         self._frame_end = zstandard.FLUSH_FRAME
+        self._lines: list[bytes] = []
+        self._size = 0
 
     def add(self, document: Document) -> int:
         return self._write(document_line(document))
 
-    def add_stored(self, document: StoredDocument) -> int:
+    def add_stored(self, document: StoredDocument | StoredLine) -> int:
         return self._write(document.line())
 
     def _write(self, line: bytes) -> int:
-        self._out.write(line)
+        self._lines.append(line)
+        self._size += len(line)
+        if self._size >= WRITE_BYTES:
+            self._flush()
         return len(line)
 
+    def _flush(self) -> None:
+        self._out.write(b"".join(self._lines))
+        self._lines, self._size = [], 0
+
     def close(self) -> None:
+        self._flush()
         self._out.flush(self._frame_end)
         self._raw.close()
 
@@ -110,7 +154,7 @@ class _ParquetShard:
             self._flush()
         return size
 
-    def add_stored(self, document: StoredDocument) -> int:
+    def add_stored(self, document: StoredDocument | StoredLine) -> int:
         return self.add(document.document())
 
     def _flush(self) -> None:
@@ -158,7 +202,7 @@ class CorpusWriter:
         """Append one document to the split's current shard."""
         self._count(split, len(document.text.encode()), lambda shard: shard.add(document))
 
-    def write_stored(self, split: Split, document: StoredDocument) -> None:
+    def write_stored(self, split: Split, document: StoredDocument | StoredLine) -> None:
         """The same for a document that is JSON already; the shards have the same bytes."""
         self._count(split, document.text_bytes, lambda shard: shard.add_stored(document))
 
