@@ -6,7 +6,8 @@ duplicates and writes the rest in the order it was read. Knows nothing of config
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from llmforge.cleaning.decontaminate.match import Hit, by_item
+from llmforge.cleaning.dedup.ahead import Made
 from llmforge.cleaning.dedup.keep import score_of
 from llmforge.cleaning.dedup.substring import Repeated, without
-from llmforge.cleaning.duplicates import REPEATED, Copy, earlier_corpora, find_duplicates, index_corpus
+from llmforge.cleaning.duplicates import REPEATED, Copy, RunsOf, earlier_corpora, find_duplicates, index_corpus
 from llmforge.cleaning.ledger import Ledger
-from llmforge.cleaning.parts import Entry, Measured
+from llmforge.cleaning.parts import Entry, Measured, TextPlace
 from llmforge.cleaning.pii.anonymize import Anonymize
 from llmforge.cleaning.pii.match import Sealed
 from llmforge.cleaning.pipeline import ChainSettings, Judge, num_bytes, signal_names, signature_width
@@ -44,6 +46,7 @@ class Places:
     format: CorpusFormat
     shard_bytes: int
     level: int
+    aside: bool = False  # the corpus is packed and written by a thread of its own
 
 
 @contextmanager
@@ -53,7 +56,7 @@ def open_run(
     """A run that writes into `places`; its files are finished at the end of the `with`."""
     with (
         Survivors(places.scratch, signature_width(settings), settings.dedup) as survivors,
-        CorpusWriter(places.corpus, places.shard_bytes, places.format, places.level) as writer,
+        CorpusWriter(places.corpus, places.shard_bytes, places.format, places.level, places.aside) as writer,
         closing(SignalWriter(places.corpus, signal_names(settings))) as signals,
     ):
         yield CorpusRun(settings, split, places, writer, survivors, signals, Ledger(), on_bad, on_progress)
@@ -135,14 +138,20 @@ class CorpusRun:
         wanted = judge.classify.wanted(entry.labels) if judge.classify is not None and entry.labels else None
         return score_of(entry.document.metadata, wanted, dedup)
 
-    def finish(self) -> None:
-        """The second pass: duplicates dropped, the others written."""
+    def finish(self, runs_of: RunsOf | None = None) -> None:
+        """The second pass: duplicates dropped, the others written; `runs_of` as `find_duplicates` has it."""
         import numpy as np
 
         documents = self.survivors
         documents.flush()
+
+        def runs(texts: Sequence[tuple[Path, TextPlace]], words: int) -> Future[Made]:
+            assert runs_of is not None, "it is not asked else"
+            self.on_progress()
+            return runs_of(texts, words)
+
         with earlier_corpora(self.settings.dedup, self.places.scratch, self._told_id()) as earlier:
-            found = find_duplicates(documents, self.settings.dedup, earlier, self._text)
+            found = find_duplicates(documents, self.settings.dedup, earlier, self._text, runs if runs_of else None)
         stays = found.stays
         cut = {number: partial(self._left, number, one) for number, one in found.repeated.items() if one.cut}
         for number, text in cut.items():

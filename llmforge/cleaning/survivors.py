@@ -107,7 +107,7 @@ class Survivors:
         document = entry.document
         if document.source not in self._source_names:
             self._source_names.append(document.source)
-        start, rest = around_text(document)
+        start, rest = around_text(document.id, document.source, document.metadata)
         row = _ROW.pack(entry.bytes_read, entry.size, len(self._parts) - 1, *entry.place, len(start))
         self._rows += (row, start, rest)
         self._signatures.append(entry.signature)
@@ -161,6 +161,11 @@ class Survivors:
     def id(self, number: int) -> str:
         """A document's id."""
         return self.read(number).id
+
+    def place(self, number: int) -> tuple[Path, TextPlace]:
+        """The part that a document's text lies in, and where."""
+        survivor = self.read(number)
+        return survivor.part, survivor.place
 
     def source(self, number: int) -> str:
         """A document's source."""
