@@ -6,7 +6,8 @@ duplicates and writes the rest in the order it was read. Knows nothing of config
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from llmforge.cleaning.decontaminate.match import Hit, by_item
+from llmforge.cleaning.dedup.ahead import Made
 from llmforge.cleaning.dedup.keep import score_of
 from llmforge.cleaning.dedup.substring import Repeated, without
-from llmforge.cleaning.duplicates import REPEATED, Copy, earlier_corpora, find_duplicates, index_corpus
+from llmforge.cleaning.duplicates import REPEATED, Copy, RunsOf, earlier_corpora, find_duplicates, index_corpus
 from llmforge.cleaning.ledger import Ledger
-from llmforge.cleaning.parts import Entry, Measured
+from llmforge.cleaning.parts import Entry, Measured, TextPlace
 from llmforge.cleaning.pii.anonymize import Anonymize
 from llmforge.cleaning.pii.match import Sealed
 from llmforge.cleaning.pipeline import ChainSettings, Judge, num_bytes, signal_names, signature_width
@@ -27,7 +29,7 @@ from llmforge.cleaning.splits import SplitPlan, SplitSettings, choose_splits, is
 from llmforge.cleaning.survivors import Survivor, Survivors
 from llmforge.cleaning.verdict import Drop, Rewrite
 from llmforge.corpus.document import BadRow
-from llmforge.corpus.folder import CorpusFormat, CorpusWriter, StoredDocument
+from llmforge.corpus.folder import CorpusFormat, CorpusWriter, StoredDocument, StoredLine
 from llmforge.corpus.row_documents import Arrivals, UniqueIds
 from llmforge.corpus.source_config import SourceConfig
 from llmforge.corpus.sources import OnBad
@@ -45,6 +47,7 @@ class Places:
     format: CorpusFormat
     shard_bytes: int
     level: int
+    aside: bool = False  # the corpus is packed and written by a thread of its own
 
 
 @contextmanager
@@ -54,7 +57,7 @@ def open_run(
     """A run that writes into `places`; its files are finished at the end of the `with`."""
     with (
         Survivors(places.scratch, signature_width(settings), settings.dedup) as survivors,
-        CorpusWriter(places.corpus, places.shard_bytes, places.format, places.level) as writer,
+        CorpusWriter(places.corpus, places.shard_bytes, places.format, places.level, places.aside) as writer,
         closing(SignalWriter(places.corpus, signal_names(settings))) as signals,
     ):
         yield CorpusRun(settings, split, places, writer, survivors, signals, Ledger(), on_bad, on_progress)
@@ -104,8 +107,10 @@ class CorpusRun:
     def _sort(self, entry: Measured, part: Path, judge: Judge) -> None:
         document, size = entry.document, entry.bytes_read
         self.ledger.add_read(document.source, size)
-        self.ledger.add_changes(entry.removed, entry.replaced)
-        self.sealed.update(entry.sealed)
+        if entry.removed or entry.replaced:
+            self.ledger.add_changes(entry.removed, entry.replaced)
+        if entry.sealed:
+            self.sealed.update(entry.sealed)
         if entry.hits:
             self.hits.append((document.id, entry.hits))
         if judge.classify is not None and entry.labels:
@@ -134,14 +139,23 @@ class CorpusRun:
         wanted = judge.classify.wanted(entry.labels) if judge.classify is not None and entry.labels else None
         return score_of(entry.document.metadata, wanted, dedup)
 
-    def finish(self) -> str | None:
-        """The second pass: duplicates dropped, the others written. Returns what a person should know of the splits."""
+    def finish(self, runs_of: RunsOf | None = None) -> str | None:
+        """The second pass: duplicates dropped, the others written. Returns what a person should know of the splits.
+
+        `runs_of` as `find_duplicates` has it.
+        """
         import numpy as np
 
         documents = self.survivors
         documents.flush()
+
+        def runs(texts: Sequence[tuple[Path, TextPlace]], words: int) -> Future[Made]:
+            assert runs_of is not None, "it is not asked else"
+            self.on_progress()
+            return runs_of(texts, words)
+
         with earlier_corpora(self.settings.dedup, self.places.scratch, self._told_id()) as earlier:
-            found = find_duplicates(documents, self.settings.dedup, earlier, self._text)
+            found = find_duplicates(documents, self.settings.dedup, earlier, self._text, runs if runs_of else None)
         stays = found.stays
         cut = {number: partial(self._left, number, one) for number, one in found.repeated.items() if one.cut}
         for number, text in cut.items():
@@ -160,11 +174,11 @@ class CorpusRun:
         return nothing_held_out([documents.id(number) for number in np.flatnonzero(stays).tolist()], self.split)
 
     def _keep(self, number: int, document: Survivor, plan: SplitPlan, repeated: Repeated | None) -> None:
+        stored: StoredDocument | StoredLine
         if repeated is not None:
             stored = self._cut(number, document, repeated)
         else:
-            text = self.survivors.packed_text(document)
-            stored = StoredDocument(document.id, text, document.source, document.metadata, document.size)
+            stored = document.stored(self.survivors.packed_text(document))
         if number == plan.cut:
             for split, part in plan.parts(stored.document()):
                 part.id = part.id if part.id == document.id else self.ids.claim(part.id)

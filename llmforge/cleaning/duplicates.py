@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmforge.cleaning.dedup.ahead import Made, RunsAhead
 from llmforge.cleaning.dedup.index import EarlierCorpora, open_index, write_index
 from llmforge.cleaning.dedup.keep import preference
 from llmforge.cleaning.dedup.near import NearDuplicate
 from llmforge.cleaning.dedup.settings import DedupSettings
 from llmforge.cleaning.dedup.substring import Repeated
+from llmforge.cleaning.parts import TextPlace
 from llmforge.cleaning.pipeline import num_bytes
 from llmforge.cleaning.survivors import Survivors
 
 EXACT, NEAR, REPEATED = "exact_duplicate", "near_duplicate", "repeated_passages"
 _RULES = ("", EXACT, NEAR, REPEATED)
 Read = Callable[[int], str]
+RunsOf = Callable[[Sequence[tuple[Path, TextPlace]], int], "Future[Made]"]  # of texts, runs of so many words
 Changed = Mapping[int, Callable[[], str]]
 _BLOCK_ROWS = 1 << 13
 
@@ -96,9 +100,14 @@ def earlier_corpora(
 
 
 def find_duplicates(
-    documents: Survivors, settings: DedupSettings, earlier: EarlierCorpora | None, read: Read
+    documents: Survivors,
+    settings: DedupSettings,
+    earlier: EarlierCorpora | None,
+    read: Read,
+    runs_of: RunsOf | None = None,
 ) -> Duplicates:
-    """All duplicates of a run; `read` gives a document's text by its number.
+    """All duplicates of a run; `read` gives a document's text by its number, and `runs_of` has texts' runs of words
+    made by other processes, which changes nothing in what is found.
 
     A copy names the document that stays in the end: an exact copy of one that goes as nearly the same as a third is
     nearly the same as that third.
@@ -109,7 +118,7 @@ def find_duplicates(
     sources = map(documents.source, range(len(documents)))
     ranks = preference(settings, documents.sizes, sources, documents.scores)
     kept = _exact(documents, settings, earlier, ranks)
-    near = _near(documents, settings, earlier, ranks, kept, read)
+    near = _near(documents, settings, earlier, ranks, kept, read, runs_of)
     for number, match in near.items():
         found.add(number, match.kept, match.similarity, NEAR)
     for number in _copies(kept):
@@ -155,17 +164,27 @@ def _exact(documents: Survivors, settings: DedupSettings, earlier: EarlierCorpor
 
 
 def _near(
-    documents: Survivors, settings: DedupSettings, earlier: EarlierCorpora | None, ranks: Any, kept: Any, read: Read
+    documents: Survivors,
+    settings: DedupSettings,
+    earlier: EarlierCorpora | None,
+    ranks: Any,
+    kept: Any,
+    read: Read,
+    runs_of: RunsOf | None,
 ) -> Mapping[int, NearDuplicate]:
     """The near duplicates among the documents that are no exact copies."""
     import numpy as np
 
     from llmforge.cleaning.dedup.near import find_near_duplicates
 
-    if settings.near is None:
+    near = settings.near
+    if near is None:
         return {}
     staying = None if kept is None else kept == np.arange(len(documents))
-    return find_near_duplicates(documents.signatures(), ranks, read, settings.near, earlier, staying)
+    ahead = None
+    if runs_of is not None:
+        ahead = RunsAhead(lambda numbers: runs_of(list(map(documents.place, numbers)), near.ngram), documents.sizes)
+    return find_near_duplicates(documents.signatures(), ranks, read, near, earlier, staying, ahead)
 
 
 def _passages(documents: Survivors, settings: DedupSettings, found: Duplicates, read: Read) -> None:
@@ -195,7 +214,9 @@ def index_corpus(corpus: Path, documents: Survivors, staying: Any, changed: Chan
         at = int(np.searchsorted(staying, number))
         sizes[at] = num_bytes(text())
         keys[at] = np.frombuffer(exact_key(text()), dtype=np.uint8)
-    ids = (documents.id(number) for number in staying.tolist())
+    marks = np.zeros(len(documents), dtype=bool)
+    marks[staying] = True
+    ids = (document.id for document, stays in zip(documents, marks.tolist(), strict=True) if stays)
     write_index(corpus, ids, keys, _signature_blocks(documents, staying, changed, settings), sizes, settings.near)
 
 

@@ -97,10 +97,16 @@ class Ledger:
             self.replaced[kind] = self.replaced.get(kind, 0) + count
 
     def _reason(self, name: str, way: str) -> Count:
-        return self.reasons.setdefault(name, {each: Count() for each in WAYS})[way]
+        ways = self.reasons.get(name)
+        if ways is None:
+            ways = self.reasons[name] = {each: Count() for each in WAYS}
+        return ways[way]
 
     def _source(self, source: str, what: str) -> Count:
-        return self.sources.setdefault(source, {"read": Count(), "kept": Count()})[what]
+        counts = self.sources.get(source)
+        if counts is None:
+            counts = self.sources[source] = {"read": Count(), "kept": Count()}
+        return counts[what]
 
     def check(self) -> None:
         """Fails when what came in is not what stayed and what went: a bug of ours, never the user's."""

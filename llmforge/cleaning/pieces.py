@@ -20,7 +20,7 @@ from llmforge.corpus.unit_reading import read_by
 from llmforge.corpus.units import Slot, plan_slots
 from llmforge.runtime.files import write_atomic
 
-PIECE_BYTES = 2 << 20
+PIECE_BYTES = 1 << 20  # the last ones are short enough for no worker to wait long for another
 PARTS, DONE = "parts", ".done"
 
 

@@ -39,13 +39,11 @@ class SignalWriter:
 
     def add(self, entry: Measured, drops: Sequence[Drop]) -> None:
         """One document and the reasons against it."""
-        import orjson
-
         language, score = entry.language or (None, None)
         names = [drop.name for drop in drops]
-        told = [orjson.dumps(what).decode() if what else "" for what in (entry.removed, entry.replaced)]
+        removed, replaced = _json(entry.removed), _json(entry.replaced)
         document = entry.document
-        self._rows.append((document.id, document.source, entry.bytes_read, language, score, names, *told))
+        self._rows.append((document.id, document.source, entry.bytes_read, language, score, names, removed, replaced))
         self._measured.append(entry.signals is not None)
         if entry.signals is not None:
             self._values.extend(map(entry.signals.__getitem__, self._columns))
@@ -101,6 +99,14 @@ class SignalWriter:
         self._flush()
         with disk_errors(self._path):
             self._file.close()
+
+
+def _json(told: dict[str, int]) -> str:
+    if not told:
+        return ""
+    import orjson
+
+    return orjson.dumps(told).decode()
 
 
 class SignalStore:

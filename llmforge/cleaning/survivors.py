@@ -7,7 +7,9 @@ anchors' counts where they are looked at.
 from __future__ import annotations
 
 import os
+import struct
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,22 +20,45 @@ from llmforge.cleaning.dedup.row_file import RowFile
 from llmforge.cleaning.dedup.settings import DedupSettings
 from llmforge.cleaning.part_texts import PartTexts
 from llmforge.cleaning.parts import Measured, TextPlace
+from llmforge.corpus.folder import StoredLine, around_text
 from llmforge.runtime.files import disk_errors
 
 BYTES_A_DOCUMENT = 8 + 16 + 8 + 2 + 1  # end of its row, exact key, size, source, held out or not
+_BLOCK_BYTES = 1 << 16  # that are written or read at once
+_ROW = struct.Struct("<8Q")  # bytes read, bytes, part, four of the text's place, length of what stands before the text
 
 
 @dataclass(frozen=True, slots=True)
 class Survivor:
-    """A document that passed: UTF-8 bytes of its text as read and as written (`size`), and where that lies."""
+    """A document that passed: UTF-8 bytes of its text as read and as written (`size`), and where that lies.
 
-    id: str
+    `start` and `rest` are what stands before and behind the text in its line of the corpus.
+    """
+
     source: str
-    metadata: dict[str, object]
     bytes_read: int
     size: int
     part: Path
     place: TextPlace
+    start: bytes
+    rest: bytes
+
+    def stored(self, text: bytes) -> StoredLine:
+        """The document with its text, a JSON string."""
+        return StoredLine(self.start, text, self.rest, self.size)
+
+    @property
+    def id(self) -> str:
+        """Of the document."""
+        import orjson
+
+        found: str = orjson.loads(self.start + b"0}")["id"]
+        return found
+
+    @property
+    def metadata(self) -> dict[str, object]:
+        """Of the document."""
+        return self.stored(b'""').document().metadata
 
 
 class Survivors:
@@ -41,12 +66,15 @@ class Survivors:
 
     def __init__(self, folder: Path, width: int, dedup: DedupSettings) -> None:
         self._folder, self._width = folder, width
-        names = ("survivors.jsonl", "signatures.bin", "anchors.bin")
+        names = ("survivors.bin", "signatures.bin", "anchors.bin")
         self._path, self._signature_path, self._anchor_path = (folder / name for name in names)
         with disk_errors(folder):
-            self._out = self._path.open("wb", buffering=1 << 18)
-            self._signatures = self._signature_path.open("wb", buffering=1 << 18)
-            self._anchors = self._anchor_path.open("wb", buffering=1 << 18)
+            paths = (self._path, self._signature_path, self._anchor_path)
+            self._streams = [path.open("wb") for path in paths]
+        self._rows: list[bytes] = []  # these three are not written yet
+        self._signatures: list[bytes] = []
+        self._anchors: list[bytes] = []
+        self._held = 0  # bytes of them
         self._handle = os.open(self._path, os.O_RDONLY)
         self.texts = PartTexts()
         self._parts: list[Path] = []
@@ -69,25 +97,23 @@ class Survivors:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._handle)
-        for stream in (self._out, self._signatures, self._anchors):
+        for stream in self._streams:
             stream.close()
 
     def add(self, entry: Measured, part: Path, held_out: bool, score: float = 0.0) -> None:
         """Appends a document, whose text lies in `part`; its number is the count of those before."""
-        import orjson
-
         if not self._parts or self._parts[-1] != part:
             self._parts.append(part)
         document = entry.document
         if document.source not in self._source_names:
             self._source_names.append(document.source)
-        where = [len(self._parts) - 1, *entry.place]
-        line = orjson.dumps([document.id, document.source, document.metadata, entry.bytes_read, entry.size, *where])
-        with disk_errors(self._folder):
-            self._out.write(line)
-            self._signatures.write(entry.signature)
-            self._anchors.write(entry.anchors)
-        self._ends.append(self._ends[-1] + len(line))
+        start, rest = around_text(document.id, document.source, document.metadata)
+        row = _ROW.pack(entry.bytes_read, entry.size, len(self._parts) - 1, *entry.place, len(start))
+        self._rows += (row, start, rest)
+        self._signatures.append(entry.signature)
+        self._anchors.append(entry.anchors)
+        size = len(row) + len(start) + len(rest)
+        self._ends.append(self._ends[-1] + size)
         self._keys += entry.exact_key
         self._sources.append(self._source_names.index(document.source))
         if self.scores is not None:
@@ -96,29 +122,50 @@ class Survivors:
             self.num_anchors.append(entry.num_anchors)
         self.sizes.append(entry.size)
         self.held_out.append(held_out)
+        self._held += size + len(entry.signature) + len(entry.anchors)
+        if self._held >= _BLOCK_BYTES:
+            self.flush()
 
     def flush(self) -> None:
         """Makes all that was added readable."""
+        held = (self._rows, self._signatures, self._anchors)
         with disk_errors(self._folder):
-            for stream in (self._out, self._signatures, self._anchors):
+            for stream, pieces in zip(self._streams, held, strict=True):
+                stream.write(b"".join(pieces))
                 stream.flush()
+                pieces.clear()
+        self._held = 0
 
     def read(self, number: int) -> Survivor:
         """One document; `flush` first."""
-        import orjson
-
         begin, end = self._ends[number], self._ends[number + 1]
-        identity, source, metadata, bytes_read, size, part, *place = orjson.loads(
-            os.pread(self._handle, end - begin, begin)
-        )
-        return Survivor(identity, source, metadata, bytes_read, size, self._parts[part], TextPlace(*place))
+        return self._survivor(number, os.pread(self._handle, end - begin, begin))
+
+    def _survivor(self, number: int, row: bytes) -> Survivor:
+        bytes_read, size, part, frame, packed, first, last, length = _ROW.unpack_from(row)
+        place, text = TextPlace(frame, packed, first, last), _ROW.size + length
+        parts = self._parts[part], place, row[_ROW.size : text], row[text:]
+        return Survivor(self.source(number), bytes_read, size, *parts)
 
     def __iter__(self) -> Iterator[Survivor]:
-        return (self.read(number) for number in range(len(self)))
+        """All documents in order, some hundreds read at a time."""
+        ends, first = self._ends, 0
+        while first < len(self):
+            begin = ends[first]
+            last = max(first + 1, bisect_right(ends, begin + _BLOCK_BYTES) - 1)
+            block = os.pread(self._handle, ends[last] - begin, begin)
+            for number in range(first, last):
+                yield self._survivor(number, block[ends[number] - begin : ends[number + 1] - begin])
+            first = last
 
     def id(self, number: int) -> str:
         """A document's id."""
         return self.read(number).id
+
+    def place(self, number: int) -> tuple[Path, TextPlace]:
+        """The part that a document's text lies in, and where."""
+        survivor = self.read(number)
+        return survivor.part, survivor.place
 
     def source(self, number: int) -> str:
         """A document's source."""

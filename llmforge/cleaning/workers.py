@@ -1,8 +1,7 @@
 """Pieces of the input to parts on disk, in this process or in several, answered in the order of the input.
 
-A worker reads its own piece, so that a huge file and slow formats are shared among all. Processes are spawned, not
-forked, so that no thread or lock of the parent is copied; they end when the parent ends, however it ends. What a piece
-gives depends on nothing but the piece and the settings.
+A worker reads its own piece, so that a huge file and slow formats are shared among all. Processes end when the parent
+ends, however it ends. What a piece gives depends on nothing but the piece and the settings.
 """
 
 from __future__ import annotations
@@ -15,8 +14,10 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from llmforge.cleaning.parts import Entry, Measured, read_part, write_part
+from llmforge.cleaning.part_texts import PartTexts
+from llmforge.cleaning.parts import Entry, Measured, TextPlace, read_part, write_part
 from llmforge.cleaning.pieces import Piece, Stretch
 from llmforge.cleaning.pipeline import Chain, ChainSettings, num_bytes
 from llmforge.corpus.document import BadRow, Document
@@ -24,10 +25,7 @@ from llmforge.corpus.source_config import SourceConfig
 from llmforge.corpus.unit_reading import read_unit
 from llmforge.errors import MachineError
 from llmforge.runtime.waiting import result_of, shut_down
-from llmforge.runtime.worker_process import begin_worker
-
-# One thread in each worker: the workers are the parallelism.
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+from llmforge.runtime.worker_process import begin_worker, load_with_one_thread, one_thread, worker_context
 
 
 class PieceCleaner:
@@ -38,36 +36,41 @@ class PieceCleaner:
         self._chain = Chain(settings)
         self._near, self._substring = settings.dedup.near, settings.dedup.substring
 
-    def make(self, piece: Piece) -> None:
-        """Reads a piece, measures its documents and writes the part."""
+    def make(self, piece: Piece) -> list[Entry]:
+        """Reads a piece, measures its documents and writes the part; what it gives is as `read_part` reads it."""
         found = [row for unit in piece.units for row in read_unit(unit, piece.source, forgiving=True)]
         documents = [row for row in found if isinstance(row, Document)]
-        measured = self._measured(documents, piece.source.id_key)
+        found_of = self._measured(documents, piece.source.id_key)
         label, fields = piece.source.label, self._chain.fields
         entries: list[Entry] = [
-            (fields.refused(row) if fields is not None else row, label) if isinstance(row, BadRow) else next(measured)
+            (fields.refused(row) if fields is not None else row, label) if isinstance(row, BadRow) else next(found_of)
             for row in found
         ]
-        write_part(piece.path, entries, self._pack)
+        measured = [entry for entry in entries if isinstance(entry, Measured)]
+        for entry, place in zip(measured, write_part(piece.path, entries, self._pack), strict=True):
+            entry.document.text, entry.json, entry.place = "", b"", place
+        return entries
 
     def _measured(self, documents: Sequence[Document], id_key: str | None) -> Iterator[Measured]:
+        import orjson
+
         from llmforge.cleaning.dedup.exact import exact_key
 
-        sizes = [num_bytes(document.text) for document in documents]
         seen = self._chain.examine_all([document.text for document in documents])
+        packed = [orjson.dumps(one.text) for one in seen]  # leaves the UTF-8 in the string, which others ask for
         traces = self._traces([one.text for one in seen])
-        for document, size, one, (signature, anchors, count) in zip(documents, sizes, seen, traces, strict=True):
-            changed = one.text != document.text
+        for document, json, one, (signature, anchors, count) in zip(documents, packed, seen, traces, strict=True):
+            size = num_bytes(one.text)
             # A document of its own: the one that was read may have to be measured again.
-            written = Document(document.id, one.text, document.source, document.metadata)
+            written = Document(document.id, one.text, document.source, dict(document.metadata))
             if self._chain.fields is not None:
                 hidden = self._chain.fields(document, id_key)
                 written.id, written.metadata = hidden.id, hidden.metadata
                 one.add_replaced(hidden.counts, hidden.sealed)
             yield Measured(
                 written,
+                size if one.text is document.text else num_bytes(document.text),
                 size,
-                num_bytes(one.text) if changed else size,
                 not one.text or one.text.isspace(),
                 exact_key=exact_key(one.text),
                 language=list(one.language) if one.language is not None else None,
@@ -82,6 +85,7 @@ class PieceCleaner:
                 signature=signature,
                 anchors=anchors,
                 num_anchors=count,
+                json=json,
             )
 
     def _traces(self, texts: Sequence[str]) -> Iterator[tuple[bytes, bytes, int]]:
@@ -106,14 +110,14 @@ class PieceCleaner:
 
 
 _settings: tuple[ChainSettings, bool] | None = None  # of a worker process: the chain's, and whether parts are packed
+_texts = PartTexts()
 _cleaner: PieceCleaner | None = None  # its chain, built at the first piece: there an error reaches the parent as it is
 
 
 def _start(settings: ChainSettings, pack: bool) -> None:
     global _settings
     begin_worker()
-    for name in _THREAD_VARIABLES:
-        os.environ.setdefault(name, "1")
+    one_thread()
     _settings = settings, pack
 
 
@@ -125,6 +129,16 @@ def _work(piece: Piece) -> None:
     _cleaner.make(piece)
 
 
+def _runs(texts: Sequence[tuple[Path, TextPlace]], words: int) -> tuple[Any, list[int]]:
+    """The different runs of words of texts that lie in parts, one behind the other, and how many each has."""
+    import numpy as np
+
+    from llmforge.cleaning.dedup.shingles import shingle_hashes
+
+    found = [shingle_hashes(_texts.text(part, place), words) for part, place in texts]
+    return np.concatenate(found), list(map(len, found))
+
+
 @dataclass(frozen=True)
 class Made:
     """A part that is there. `source` is where its documents come from, `bytes` the progress in the input."""
@@ -132,7 +146,8 @@ class Made:
     source: SourceConfig
     path: Path
     bytes: int
-    _again: Callable[[], None]
+    _again: Callable[[], object]
+    _known: list[Entry] | None = None  # what this process has just written
 
     def entries(self) -> list[Entry]:
         """What is in it, texts left where they are; one that was broken since is made again.
@@ -140,6 +155,8 @@ class Made:
         Raises:
             MachineError: the disk does not keep what is written.
         """
+        if self._known is not None:
+            return self._known
         found = read_part(self.path)
         if found is None:
             self._again()
@@ -149,54 +166,49 @@ class Made:
         return found
 
 
-def make_parts(
-    stretches: Iterable[Stretch], settings: ChainSettings, workers: int, pack: bool = True
-) -> Iterator[Made]:
+def make_parts(stretches: Iterable[Stretch], workers: Workers) -> Iterator[Made]:
     """The parts of the input in order, each when it is there; what lies there from an earlier run is not made again.
-
-    `pack` makes them small, which takes time and pays for parts that are kept.
 
     Raises:
         MachineError: a worker process was killed, most often for want of memory; or the disk is full.
     """
-    pool = _Pool(settings, workers, pack)
     waiting: deque[_Waiting] = deque()
     try:
         for stretch in stretches:
-            for item in _planned(stretch, pool):
+            for item in _planned(stretch, workers):
                 waiting.append(item)
-                while len(waiting) > (2 * workers if workers > 1 else 0):
+                while len(waiting) > workers.ahead:
                     yield from waiting.popleft().made()
         while waiting:
             yield from waiting.popleft().made()
     except BrokenProcessPool as error:
         hint = "give fewer workers, or leave more memory to them"
         raise MachineError("a worker process was killed", "workers", hint) from error
-    finally:
-        pool.close()
 
 
-def _planned(stretch: Stretch, pool: _Pool) -> Iterator[_Waiting]:
+def _planned(stretch: Stretch, workers: Workers) -> Iterator[_Waiting]:
     paths = stretch.finished()
     if paths is not None:
         for place, path in enumerate(paths):
             size = stretch.bytes if place == len(paths) - 1 else 0
-            yield _Waiting(Made(stretch.source, path, size, partial(_remake, stretch, path, pool)))
+            yield _Waiting(Made(stretch.source, path, size, partial(_remake, stretch, path, workers)))
         return
+    workers.begin()  # before a library that reads the input may start a thread here
     made: list[Path] = []
     for piece in stretch.pieces():
         made.append(piece.path)
-        future = None if piece.path.is_file() else pool.submit(piece)
+        work = None if piece.path.is_file() else workers.submit(piece)
         size = sum(unit.bytes for unit in piece.units)
-        yield _Waiting(Made(piece.source, piece.path, size, partial(pool.here, piece)), future)
+        known, future = (work, None) if isinstance(work, list) else (None, work)
+        yield _Waiting(Made(piece.source, piece.path, size, partial(workers.here, piece), known), future)
     yield _Waiting(finish=partial(stretch.finish, made))
 
 
-def _remake(stretch: Stretch, path: Path, pool: _Pool) -> None:
+def _remake(stretch: Stretch, path: Path, workers: Workers) -> None:
     """A part of a stretch that was thought finished: the input is read again up to it."""
     for piece in stretch.pieces():
         if piece.path == path:
-            pool.here(piece)
+            workers.here(piece)
             return
 
 
@@ -217,35 +229,64 @@ class _Waiting:
             self.finish()
 
 
-class _Pool:
-    """Worker processes, started when the first piece has to be made; with one worker, this process."""
+class Workers:
+    """Worker processes, started when the first piece is to be made; with one worker, this process. A context manager.
 
-    def __init__(self, settings: ChainSettings, workers: int, pack: bool) -> None:
+    `pack` makes parts small, which takes time and pays for parts that are kept.
+    """
+
+    def __init__(self, settings: ChainSettings, workers: int, pack: bool = True) -> None:
         self._settings, self._workers, self._pack = settings, workers, pack
+        self.ahead = 2 * workers if workers > 1 else 0  # pieces that are begun before the first is asked for
         self._pool: ProcessPoolExecutor | None = None
         self._cleaner: PieceCleaner | None = None
 
-    def submit(self, piece: Piece) -> Future[None] | None:
-        """The work in another process; None when it was done here."""
+    def submit(self, piece: Piece) -> Future[None] | list[Entry]:
+        """The work in another process, or what came of it here."""
         if self._workers <= 1:
-            self.here(piece)
-            return None
-        if self._pool is None:
-            import multiprocessing
-
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._workers, context, _start, (self._settings, self._pack))
+            return self.here(piece)
+        self.begin()
+        assert self._pool is not None, "there are several workers"
         return self._pool.submit(_work, piece)
 
-    def here(self, piece: Piece) -> None:
+    def begin(self) -> None:
+        """Starts the processes, if there are to be some and they are not there."""
+        if self._workers > 1 and self._pool is None:
+            context = worker_context()
+            self._pool = ProcessPoolExecutor(self._workers, context, _start, (self._settings, self._pack))
+            if context.get_start_method() == "fork":
+                self._pool.submit(os.getpid)  # a pool starts its processes when something is to be done
+
+    def here(self, piece: Piece) -> list[Entry]:
         """The work in this process."""
         if self._cleaner is None:
             self._cleaner = PieceCleaner(self._settings, self._pack)
-        self._cleaner.make(piece)
+        return self._cleaner.make(piece)
 
-    def close(self) -> None:
+    @property
+    def runs_of(self) -> Callable[[Sequence[tuple[Path, TextPlace]], int], Future[tuple[Any, list[int]]]] | None:
+        """What makes the runs of words of texts in parts; None when no worker was started."""
+        pool = self._pool
+        return None if pool is None else lambda texts, words: pool.submit(_runs, texts, words)
+
+    def __enter__(self) -> Workers:
+        if self._workers > 1:
+            load_with_one_thread(_libraries(self._settings))
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._pool is not None:
             shut_down(self._pool)
+
+
+def _libraries(settings: ChainSettings) -> list[str]:
+    """What every worker loads."""
+    found = ["numpy", "orjson", "xxhash", "zstandard", "llmforge.cleaning.dedup.exact"]
+    if settings.repair is not None:
+        found.append("ftfy")
+    if settings.dedup.near is not None:
+        found += ("rensa", "llmforge.cleaning.dedup.near")
+    return found
 
 
 def available_cpus() -> int:

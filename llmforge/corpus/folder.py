@@ -8,7 +8,8 @@ Dropped documents carry metadata "reason". The manifest beside them is written b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -23,6 +24,7 @@ CorpusFormat = Literal["jsonl.zst", "parquet"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "dropped")
 ZSTD_LEVEL = 3
 PARQUET_GROUP_BYTES = 16 << 20
+WRITE_BYTES = 1 << 17  # of lines that are compressed together
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +39,8 @@ class StoredDocument:
 
     def line(self) -> bytes:
         """What `document_line` makes of the document."""
-        import orjson
-
-        start, middle = (
-            orjson.dumps({"id": self.id}),
-            orjson.dumps({"source": self.source, "metadata": self.metadata}),
-        )
-        return b"".join((start[:-1], b',"text":', self.text, b",", middle[1:], b"\n"))
+        start, rest = around_text(self.id, self.source, self.metadata)
+        return b"".join((start, self.text, rest))
 
     def document(self) -> Document:
         """The same with its text decoded."""
@@ -52,36 +49,91 @@ class StoredDocument:
         return Document(self.id, orjson.loads(self.text), self.source, self.metadata)
 
 
+@dataclass(frozen=True, slots=True)
+class StoredLine:
+    """A document that is JSON already, but for its text, which lies apart: nothing of it is parsed to be written.
+
+    `start` is the line as far as the text, `rest` what comes behind the text.
+    """
+
+    start: bytes
+    text: bytes
+    rest: bytes
+    text_bytes: int
+
+    def line(self) -> bytes:
+        """What `document_line` makes of the document."""
+        return b"".join((self.start, self.text, self.rest))
+
+    def document(self) -> Document:
+        """The same as a document."""
+        import orjson
+
+        row = orjson.loads(self.line())
+        return Document(row["id"], row["text"], row["source"], row["metadata"])
+
+
+def around_text(identity: str, source: str, metadata: dict[str, object]) -> tuple[bytes, bytes]:
+    """What stands before and behind the text in a document's line: `start` and `rest` of a StoredLine."""
+    import orjson
+
+    rest = orjson.dumps({"source": source, "metadata": metadata})
+    return b'{"id":%b,"text":' % orjson.dumps(identity), b",%b\n" % rest[1:]
+
+
 class _Shard(Protocol):
     def add(self, document: Document) -> int: ...
 
-    def add_stored(self, document: StoredDocument) -> int: ...
+    def add_stored(self, document: StoredDocument | StoredLine) -> int: ...
 
     def close(self) -> None: ...
 
 
 class _JsonShard:
-    """One zstd file of JSON lines, with a checksum over each frame."""
+    """One zstd file of JSON lines, with a checksum over each frame; a thread of `aside` packs and writes them."""
 
-    def __init__(self, path: Path, level: int) -> None:
+    def __init__(self, path: Path, level: int, aside: Executor | None) -> None:
         import zstandard
 
         self._raw = path.open("xb")
         compressor = zstandard.ZstdCompressor(level=level, write_checksum=True)
         self._out = compressor.stream_writer(self._raw)
         self._frame_end = zstandard.FLUSH_FRAME
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._aside = aside
+        self._writing: Future[int] | None = None
 
     def add(self, document: Document) -> int:
         return self._write(document_line(document))
 
-    def add_stored(self, document: StoredDocument) -> int:
+    def add_stored(self, document: StoredDocument | StoredLine) -> int:
         return self._write(document.line())
 
     def _write(self, line: bytes) -> int:
-        self._out.write(line)
+        self._lines.append(line)
+        self._size += len(line)
+        if self._size >= WRITE_BYTES:
+            self._flush()
         return len(line)
 
+    def _flush(self) -> None:
+        lines = b"".join(self._lines)
+        self._lines, self._size = [], 0
+        self._wait()
+        if self._aside is None:
+            self._out.write(lines)
+        else:
+            self._writing = self._aside.submit(self._out.write, lines)
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
+
     def close(self) -> None:
+        self._flush()
+        self._wait()
         self._out.flush(self._frame_end)
         self._raw.close()
 
@@ -89,7 +141,7 @@ class _JsonShard:
 class _ParquetShard:
     """One Parquet file of four text columns; `metadata` is JSON."""
 
-    def __init__(self, path: Path, level: int) -> None:
+    def __init__(self, path: Path, level: int, aside: Executor | None) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -110,7 +162,7 @@ class _ParquetShard:
             self._flush()
         return size
 
-    def add_stored(self, document: StoredDocument) -> int:
+    def add_stored(self, document: StoredDocument | StoredLine) -> int:
         return self.add(document.document())
 
     def _flush(self) -> None:
@@ -138,16 +190,23 @@ def document_line(document: Document) -> bytes:
 class CorpusWriter:
     """Writes documents into `folder`, which exists and is empty; a new shard every `shard_bytes` of rows.
 
-    `level` is zstd's. `documents` and `text_bytes` count what was written, by split. Usable as a context manager.
+    `level` is zstd's; with `aside` a thread of its own packs and writes JSON lines, which makes the same bytes.
+    `documents` and `text_bytes` count what was written, by split. Usable as a context manager.
     """
 
     def __init__(
-        self, folder: Path, shard_bytes: int, format: CorpusFormat = "jsonl.zst", level: int = ZSTD_LEVEL
+        self,
+        folder: Path,
+        shard_bytes: int,
+        format: CorpusFormat = "jsonl.zst",
+        level: int = ZSTD_LEVEL,
+        aside: bool = False,
     ) -> None:
         self._folder = Path(folder)
         self._shard_bytes = shard_bytes
         self._format = format
         self._level = level
+        self._aside = ThreadPoolExecutor(1, "llmforge-corpus") if aside else None
         self._open: dict[str, _Shard] = {}
         self._filled: dict[str, int] = {}
         self._numbers: dict[str, int] = {}
@@ -156,29 +215,31 @@ class CorpusWriter:
 
     def write(self, split: Split, document: Document) -> None:
         """Append one document to the split's current shard."""
-        self._count(split, len(document.text.encode()), lambda shard: shard.add(document))
-
-    def write_stored(self, split: Split, document: StoredDocument) -> None:
-        """The same for a document that is JSON already; the shards have the same bytes."""
-        self._count(split, document.text_bytes, lambda shard: shard.add_stored(document))
-
-    def _count(self, split: Split, text_bytes: int, add: Callable[[_Shard], int]) -> None:
         with disk_errors(self._folder):
-            shard = self._open.get(split) or self._begin(split)
-            self._filled[split] += add(shard)
-            if self._filled[split] >= self._shard_bytes:
-                self._open.pop(split).close()
+            self._count(split, len(document.text.encode()), self._shard(split).add(document))
+
+    def write_stored(self, split: Split, document: StoredDocument | StoredLine) -> None:
+        """The same for a document that is JSON already; the shards have the same bytes."""
+        with disk_errors(self._folder):
+            self._count(split, document.text_bytes, self._shard(split).add_stored(document))
+
+    def _count(self, split: Split, text_bytes: int, row_bytes: int) -> None:
+        self._filled[split] += row_bytes
+        if self._filled[split] >= self._shard_bytes:
+            self._open.pop(split).close()
         self.documents[split] += 1
         self.text_bytes[split] += text_bytes
 
-    def _begin(self, split: Split) -> _Shard:
-        number = self._numbers.get(split, 0)
-        path = self._folder / f"{split}-{number:05d}.{self._format}"
-        kind = _JsonShard if self._format == "jsonl.zst" else _ParquetShard
-        shard: _Shard = kind(path, self._level)
-        self._numbers[split] = number + 1
-        self._filled[split] = 0
-        self._open[split] = shard
+    def _shard(self, split: Split) -> _Shard:
+        """The one that is written now."""
+        shard = self._open.get(split)
+        if shard is None:
+            number = self._numbers.get(split, 0)
+            path = self._folder / f"{split}-{number:05d}.{self._format}"
+            kind = _JsonShard if self._format == "jsonl.zst" else _ParquetShard
+            shard = self._open[split] = kind(path, self._level, self._aside)
+            self._numbers[split] = number + 1
+            self._filled[split] = 0
         return shard
 
     def close(self) -> None:
@@ -186,6 +247,8 @@ class CorpusWriter:
         with disk_errors(self._folder):
             while self._open:
                 self._open.popitem()[1].close()
+        if self._aside is not None:
+            self._aside.shutdown()
 
     def __enter__(self) -> CorpusWriter:
         return self

@@ -23,7 +23,7 @@ from llmforge.cleaning.preparation import (
     require_key,
 )
 from llmforge.cleaning.settings import CleanConfig
-from llmforge.cleaning.workers import make_parts
+from llmforge.cleaning.workers import Workers, make_parts
 from llmforge.corpus.folder import CorpusWriter
 from llmforge.errors import DataError, StopRequested
 from llmforge.runtime.console import Bar, Console
@@ -65,10 +65,11 @@ def run(config: CleanConfig, console: Console, merge: bool = False) -> dict[str,
     started = time.monotonic()
     with StopSignals() as stop, RunFolder.open(config.output_dir, "clean", config.model_dump(mode="json")) as run:
         temporary, scratch = run.temporary("corpus"), run.temporary("survivors")
-        places = Places(temporary, scratch, **config.output.model_dump())
+        workers = num_workers(config, size)
+        places = Places(temporary, scratch, **config.output.model_dump(), aside=workers > 1)
         try:
             with console.progress("clean", size, "B") as bar:
-                ledger = _make(config, run, places, bar, _Call(console, stop, merge, num_workers(config, size)))
+                ledger = _make(config, run, places, bar, _Call(console, stop, merge, workers))
             return _answer(ledger, run.path / "corpus", time.monotonic() - started, console)
         finally:
             run.discard(scratch)
@@ -93,19 +94,22 @@ def _make(config: CleanConfig, run: RunFolder, places: Places, bar: Bar, call: _
 
     def measured() -> Iterator[Arrived]:
         documents = 0
-        for part in make_parts(_noted(stretches, used, merge, settings.key), settings, call.workers, config.keep_parts):
+        for part in make_parts(_noted(stretches, used, merge, settings.key), workers):
             used.add(part.path)
             entries = part.entries()
             yield part.source, part.path, entries
             documents += len(entries)
             bar.advance(part.bytes, f"{documents:,} documents")
 
-    with open_run(settings, config.split, places, bad.add, call.stop.check) as work:
+    with (
+        Workers(settings, call.workers, config.keep_parts) as workers,
+        open_run(settings, config.split, places, bad.add, call.stop.check) as work,
+    ):
         with run.phase("read"):
             work.read(measured(), call.console.say)
         bad.check(work.ledger.read.documents)
         with run.phase("duplicates"):
-            note = work.finish()
+            note = work.finish(workers.runs_of)
         work.ledger.check()
         if not work.ledger.kept.documents:
             raise _nothing_left(work.ledger)

@@ -20,7 +20,7 @@ from llmforge.cleaning.preparation import (
 )
 from llmforge.cleaning.scale import make_shards
 from llmforge.cleaning.settings import CleanConfig
-from llmforge.cleaning.workers import make_parts
+from llmforge.cleaning.workers import Workers, make_parts
 from llmforge.corpus.hf_dataset import local_folder
 from llmforge.corpus.rows import is_built_in
 from llmforge.errors import UsageError
@@ -46,9 +46,13 @@ def make_shard(config: CleanConfig, shard: int, of: int, console: Console) -> di
         parts.mkdir(parents=True, exist_ok=True)
     settings = chain_settings(config, config.classify, console.say)
     count = 0
-    with StopSignals() as stop, console.progress(f"shard {shard + 1}/{of}", None, "B") as bar:
+    with (
+        StopSignals() as stop,
+        Workers(settings, num_workers(config, check_inputs(config))) as workers,
+        console.progress(f"shard {shard + 1}/{of}", None, "B") as bar,
+    ):
         every = plan_stretches(config.sources, settings.measured(), parts, console.say)
-        for part in make_parts(islice(every, shard, None, of), settings, num_workers(config, check_inputs(config))):
+        for part in make_parts(islice(every, shard, None, of), workers):
             stop.check()
             count += 1
             bar.advance(part.bytes, f"{count:,} parts")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmforge.cleaning import duplicates, signal_store
+from llmforge.cleaning import duplicates, signal_store, survivors
 from llmforge.cleaning.corpus_run import Arrived, Places, open_run
 from llmforge.cleaning.dedup import bands, near
 from llmforge.cleaning.dedup.near import NearDuplicate, NearDuplicates
@@ -24,6 +24,7 @@ from llmforge.cleaning.duplicates import EXACT, Duplicates
 from llmforge.cleaning.parts import Measured, read_part, write_part
 from llmforge.cleaning.pipeline import ChainSettings
 from llmforge.cleaning.splits import SplitSettings
+from llmforge.corpus import folder
 from llmforge.corpus.document import Document
 from llmforge.corpus.row_documents import UniqueIds
 from llmforge.corpus.source_config import SourceConfig
@@ -35,6 +36,8 @@ FEW, MANY = 1_000, 4_000
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signal_store, "GROUP_ROWS", 500)
+    monkeypatch.setattr(survivors, "_BLOCK_BYTES", 4 << 10)
+    monkeypatch.setattr(folder, "WRITE_BYTES", 4 << 10)
     monkeypatch.setattr(bands, "_KEY_BYTES", 1)
     monkeypatch.setattr(bands, "_BLOCK_ROWS", 500)
     monkeypatch.setattr(near, "_CACHE_RUNS", 10_000)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from itertools import combinations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmforge.cleaning.dedup import bands
+from llmforge.cleaning.dedup import ahead, bands
+from llmforge.cleaning.dedup.ahead import Made, RunsAhead
 from llmforge.cleaning.dedup.keep import KeepSettings, preference
 from llmforge.cleaning.dedup.near import NearSettings, find_near_duplicates, signatures
 from llmforge.cleaning.dedup.shingles import jaccard, shingle_hashes
@@ -96,3 +101,53 @@ def test_keys_of_bands_in_several_passes_find_the_same(monkeypatch: pytest.Monke
     monkeypatch.setattr(bands, "_KEY_BYTES", 1)
     monkeypatch.setattr(bands, "_BLOCK_ROWS", 7)
     assert drop(texts, "first") == whole == {number: number % 20 for number in range(20, 60)}
+
+
+class Aside:
+    """Makes runs as another process would, and breaks down after so many tasks."""
+
+    def __init__(self, texts: list[str], lasts: int = 10**9) -> None:
+        self.texts, self.lasts, self.made = texts, lasts, 0
+
+    def __call__(self, numbers: Sequence[int]) -> Future[Made]:
+        self.made += 1
+        answer: Future[Made] = Future()
+        if self.made > self.lasts:
+            answer.set_exception(BrokenProcessPool())
+        else:
+            found = [shingle_hashes(self.texts[number], 5) for number in numbers]
+            answer.set_result((np.concatenate(found), list(map(len, found))))
+        return answer
+
+
+@pytest.mark.parametrize("lasts", [10**9, 3, 0])
+def test_runs_made_ahead_find_the_same(monkeypatch: pytest.MonkeyPatch, lasts: int) -> None:
+    monkeypatch.setattr(ahead, "_WINDOW_BYTES", 10_000)
+    texts = []
+    for seed in range(60):
+        words = make(seed)
+        texts += [" ".join(words), " ".join([*words[: 199 - seed], *make(seed + 100, 1 + seed)]), "", "one two"]
+    chosen = NearSettings()
+    sizes = [len(text) for text in texts]
+    found = signatures(texts, chosen)
+    preferred = preference(KeepSettings(), sizes, [""] * len(texts))
+    expected = find_near_duplicates(found, preferred, texts.__getitem__, chosen)
+    read: list[int] = []
+
+    def text(number: int) -> str:
+        read.append(number)
+        return texts[number]
+
+    aside = Aside(texts, lasts)
+    made = find_near_duplicates(found, preferred, text, chosen, ahead=RunsAhead(aside, sizes))
+    assert dict(made) == dict(expected) and len(expected) > 30
+    assert aside.made > lasts if lasts < 10**9 else not read
+
+
+def test_runs_that_nobody_asks_for_are_made_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "_WINDOW_BYTES", 10_000)
+    monkeypatch.setattr(ahead, "_TRIED", 50)
+    aside = Aside(["some text of several words"] * 1000)
+    items = [(number, [0]) for number in range(1000)]
+    assert list(RunsAhead(aside, [26] * 1000).watch(items)) == items
+    assert aside.made == 5 * 4, "of 100 windows"

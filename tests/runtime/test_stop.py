@@ -140,35 +140,60 @@ def test_programs_that_are_started_in_the_shelter_do_not_get_the_signals() -> No
 
 WORKER = """
 import multiprocessing, os, sys, time
-from llmforge.runtime.worker_process import begin_worker
+from llmforge.runtime.worker_process import begin_worker, worker_context
 def work(pipe):
     begin_worker()
     pipe.send(os.getpid())
     time.sleep(60)
 if __name__ == "__main__":
-    ours, theirs = multiprocessing.get_context("spawn").Pipe()
-    multiprocessing.get_context("spawn").Process(target=work, args=(theirs,)).start()
-    print(ours.recv(), flush=True)
+    context = worker_context() if sys.argv[1] == "best" else multiprocessing.get_context(sys.argv[1])
+    for _ in range(2):
+        ours, theirs = context.Pipe()
+        context.Process(target=work, args=(theirs,)).start()
+        print(ours.recv(), flush=True)
     time.sleep(60)
 """
 
 
-def test_a_worker_ignores_the_signals_and_goes_with_its_parent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["spawn", "best"])
+def test_workers_ignore_the_signals_and_go_with_their_parent(tmp_path: Path, way: str) -> None:
     script = tmp_path / "parent.py"
     script.write_text(WORKER)
-    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen([sys.executable, str(script), way], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
-    worker = int(parent.stdout.readline())
+    workers = [int(parent.stdout.readline()) for _ in range(2)]
     for number in SIGNALS:
-        os.kill(worker, number)
+        for worker in workers:
+            os.kill(worker, number)
     time.sleep(0.1)
-    os.kill(worker, 0)
+    for worker in workers:
+        os.kill(worker, 0)
     parent.kill()
     parent.communicate()
     end = time.monotonic() + 30
-    while time.monotonic() < end and Path(f"/proc/{worker}").exists() and not zombie(worker):
-        time.sleep(0.02)
-    assert not Path(f"/proc/{worker}").exists() or zombie(worker)
+    for worker in workers:
+        while time.monotonic() < end and Path(f"/proc/{worker}").exists() and not zombie(worker):
+            time.sleep(0.02)
+        assert not Path(f"/proc/{worker}").exists() or zombie(worker)
+
+
+CONTEXT = """
+import os, threading
+from llmforge.runtime.worker_process import load_with_one_thread, worker_context
+before = dict(os.environ)
+load_with_one_thread(["numpy"])
+assert os.environ == before
+print(worker_context().get_start_method())
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+print(worker_context().get_start_method())
+"""
+
+
+def test_only_a_process_of_one_thread_is_forked() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", CONTEXT], env=environment, capture_output=True, text=True, check=True)
+    linux = Path("/proc/self/task").is_dir()
+    assert done.stdout.split() == ["fork" if linux else "spawn", "spawn"]
 
 
 def zombie(pid: int) -> bool:

@@ -17,13 +17,14 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import Field
 
+from llmforge.cleaning.dedup.ahead import Item, RunsAhead
 from llmforge.cleaning.dedup.bands import SharedBuckets
 from llmforge.cleaning.dedup.row_file import RowFile
 from llmforge.cleaning.dedup.shingles import flat_shingle_hashes, flat_word_hashes, jaccard, shingle_hashes
@@ -136,8 +137,8 @@ def signatures_of_words(hashes: NDArray[np.uint64], starts: NDArray[np.int64], s
 class _Runs:
     """The runs of documents by number, the most recently used ones kept in memory."""
 
-    def __init__(self, read: Callable[[int], str], words: int) -> None:
-        self._read, self._words = read, words
+    def __init__(self, read: Callable[[int], str], words: int, ahead: RunsAhead | None) -> None:
+        self._read, self._words, self._ahead = read, words, ahead
         self._held: OrderedDict[int, Any] = OrderedDict()
         self._size = 0
 
@@ -145,7 +146,17 @@ class _Runs:
         if number in self._held:
             self._held.move_to_end(number)
             return self._held[number]
-        runs = self._held[number] = shingle_hashes(self._read(number), self._words)
+        runs = self._ahead.take(number) if self._ahead is not None else None
+        return self._hold(number, shingle_hashes(self._read(number), self._words) if runs is None else runs)
+
+    def keep(self, number: int) -> None:
+        """Holds what was made ahead of a document that later ones are compared with."""
+        runs = self._ahead.take(number, is_asked=False) if self._ahead and number not in self._held else None
+        if runs is not None:
+            self._hold(number, runs)
+
+    def _hold(self, number: int, runs: Any) -> Any:
+        self._held[number] = runs
         self._size += len(runs)
         while self._size > _CACHE_RUNS and len(self._held) > 2:
             self._size -= len(self._held.popitem(last=False)[1])
@@ -158,7 +169,7 @@ class _Measure:
     def __init__(self, parts: Sequence[Signatures], runs: _Runs, threshold: float) -> None:
         import numpy as np
 
-        self._parts, self._runs, self._threshold = parts, runs, threshold
+        self._parts, self.runs, self._threshold = parts, runs, threshold
         self._ends = np.cumsum([len(part) for part in parts])
 
     def _row(self, number: int) -> Any:
@@ -176,7 +187,7 @@ class _Measure:
         for place in np.argsort(-estimates, kind="stable").tolist():
             if estimates[place] < self._threshold - _ESTIMATE_MARGIN:
                 return None
-            similarity = jaccard(self._runs.of(candidates[place]), self._runs.of(number))
+            similarity = jaccard(self.runs.of(candidates[place]), self.runs.of(number))
             if similarity >= self._threshold:
                 return NearDuplicate(candidates[place], similarity)
         return None
@@ -189,6 +200,7 @@ def find_near_duplicates(
     settings: NearSettings,
     earlier: Earlier | None = None,
     staying: Any = None,
+    ahead: RunsAhead | None = None,
 ) -> NearDuplicates:
     """The documents to drop, by number.
 
@@ -199,6 +211,7 @@ def find_near_duplicates(
         settings: when two documents are similar.
         earlier: documents that stay in any case; the j-th of them is called number documents + j.
         staying: (documents,) True for those that were not dropped before; None: all.
+        ahead: makes runs of words elsewhere; the answer is the same without.
     """
     import numpy as np
 
@@ -218,7 +231,9 @@ def find_near_duplicates(
     with SharedBuckets(parts, stay, ranks, (settings.bands, settings.rows), folder) as shared:
         if earlier is not None:
             earlier.fetch(np.flatnonzero(shared.members[new:]).tolist())
-        return _greedy(shared, new, _Measure(parts, _Runs(text, settings.ngram), settings.threshold))
+        in_order = shared.in_order() if ahead is None else ahead.watch(shared.in_order())
+        measure = _Measure(parts, _Runs(text, settings.ngram, ahead), settings.threshold)
+        return _greedy(in_order, shared.count, new, measure)
 
 
 def _ranks(new: int, total: int, preference: Sequence[float] | NDArray[np.int64]) -> Any:
@@ -262,11 +277,11 @@ class _Buckets:
         self._documents.append(document)
 
 
-def _greedy(shared: SharedBuckets, new: int, measure: _Measure) -> NearDuplicates:
+def _greedy(in_order: Iterable[Item], buckets: int, new: int, measure: _Measure) -> NearDuplicates:
     """Each document in turn against those kept in its buckets."""
-    kept_in = _Buckets(shared.count)
+    kept_in = _Buckets(buckets)
     dropped = NearDuplicates()
-    for number, own in shared.in_order():
+    for number, own in in_order:
         if number < new:
             candidates = kept_in.kept(own)
             match = measure.match(number, candidates) if candidates else None
@@ -274,5 +289,6 @@ def _greedy(shared: SharedBuckets, new: int, measure: _Measure) -> NearDuplicate
                 dropped.add(number, match)
                 continue
         kept_in.add(number, own)
+        measure.runs.keep(number)
     dropped.sort()
     return dropped
