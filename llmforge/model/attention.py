@@ -54,6 +54,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     if length <= WHOLE_MAX or length != keys:
         return _whole(q, k, v, bias)
     assert bias is not None
+    k, v = k.contiguous(), v.contiguous()  # else each block of queries has, and keeps, a copy of its keys and values
     size = -(-length // BLOCKS)
     parts = [
         _whole(q[:, :, at:end], k[:, :, :end], v[:, :, :end], bias[:, at:end, :end])

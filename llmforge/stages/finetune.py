@@ -251,8 +251,7 @@ def _summary(result: dict[str, Any]) -> str:
     from llmforge.stages.closing import closing_lines, opening_lines
 
     lines = [*opening_lines(result), f"model: {result['model']} ({result['parameters']:,} parameters)"]
-    if "adapter" in result:
-        lines.append(f"adapter: {result['adapter']}")
+    lines += [f"adapter: {result['adapter']}"] if "adapter" in result else []
     lines.append(
         f"{result['steps']:,} steps over {result['conversations']:,} conversations in {duration(result['seconds'])}"
     )

@@ -34,6 +34,17 @@ def keep_compiled() -> Path | None:
     return folder
 
 
+def recompute_elementwise() -> None:
+    """Makes the backward pass compute norms' and gates' results again where it must have them as a whole.
+
+    The compiler keeps them otherwise, since to make them again saves no time. On a CPU it costs none either and takes
+    less memory (README, decisions); on GPUs it is not measured.
+    """
+    import torch._functorch.config as partitioner
+
+    partitioner.ban_recompute_materialized_backward = False
+
+
 def compile_options(objective: nn.Module) -> dict[str, bool] | None:
     """Options of the compiler for a model of this size on its device; None: its own."""
     parameters = list(objective.parameters())

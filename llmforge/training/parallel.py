@@ -21,7 +21,7 @@ from llmforge.errors import MachineError, UsageError
 from llmforge.runtime.distributed import World
 from llmforge.runtime.stop import sheltered
 from llmforge.tokens.batch import Batch
-from llmforge.training.compiler import compile_options, keep_compiled
+from llmforge.training.compiler import compile_options, keep_compiled, recompute_elementwise
 from llmforge.training.settings import ParallelSettings
 from llmforge.training.shares import is_shared, whole
 
@@ -216,6 +216,8 @@ def _missing_compiler() -> str | None:
 def compile_objective(objective: nn.Module) -> None:
     """Compiles the objective's forward and backward pass at its next call, for fixed shapes."""
     keep_compiled()
+    if all(value.device.type == "cpu" for value in objective.parameters()):
+        recompute_elementwise()
     # Said once more for the compiler, which `be_deterministic` has not loaded.
     torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
     objective.compile(dynamic=False, options=compile_options(objective))

@@ -91,8 +91,8 @@ def block_rows(width: int, tokens: int) -> int:
     """Rows that Muon makes orthogonal together when a step has so many tokens: 64, or 0 for whole matrices.
 
     Whole matrices learn a little more a step and blocks take more steps a minute. Where the iteration would add more
-    than a quarter to the FLOP of a step, blocks are at least as good by the minute: at width 192 with 2,048 tokens (31
-    %) the losses were equal, at width 512 with 4,096 (42 %) blocks were ahead (README, decisions).
+    than a quarter to the FLOP of a step the losses after equal minutes are equal (README, decisions), and blocks have
+    read more text by then.
     """
     return BLOCK_ROWS if MUON_FLOPS * width > BLOCKS_FROM * TOKEN_FLOPS * tokens else 0
 

@@ -174,7 +174,7 @@ _DEFAULTS: dict[str, dict[str, object]] = {
         "betas": (0.8, 0.95),
         "momentum": 0.95,
         "block_rows": "auto",
-        "block_period": 5,
+        "block_period": 0,
         "embedding_lr_ratio": 7.5,  # .3
         "head_lr_ratio": 0.075,  # .003
         "vector_lr_ratio": 0.5,  # .02

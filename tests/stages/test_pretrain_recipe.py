@@ -126,7 +126,7 @@ def test_a_dry_run_says_what_auto_is(tokens: Path, tmp_path: Path) -> None:
     size = facts["parameters"]
     assert isinstance(size, int)
     chosen = dict(str(line).split("=") for line in facts["auto"])  # type: ignore[attr-defined]
-    assert set(chosen) == {"train.max_tokens", "train.global_batch_tokens", "optimizer.lr"}
+    assert set(chosen) == {"train.max_tokens", "train.global_batch_tokens", "optimizer.lr", "optimizer.block_rows"}
     assert chosen["optimizer.lr"] == "0.04" and int(chosen["train.global_batch_tokens"].replace(",", "")) % 32 == 0
 
 
