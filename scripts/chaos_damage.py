@@ -331,17 +331,18 @@ def _dead_worker(lab: Lab, done: Outcome) -> None:
 
     output = lab.place("workers")
     text = lab.place("much").with_suffix(".jsonl")
-    text.write_bytes(lab.text.read_bytes() * 40)
+    text.write_bytes(lab.text.read_bytes() * 120)  # enough to be at work for some seconds
     values = {**lab.clean(output, workers=2)}
     values["sources"] = [{**values["sources"][0], "path": str(text)}]
     child = lab.start("clean", values, real=True)
     workers: list[int] = []
     while child.poll() is None and len(workers) < 2:
-        workers = [pid for pid in descendants(child.pid) if b"spawn_main" in _words(pid)]
+        # Forked ones have their parent's words, spawned ones their own; what watches over shared memory is neither.
+        workers = [pid for pid in descendants(child.pid) if b"resource_tracker" not in _words(pid)]
         time.sleep(0.02)
-    time.sleep(1.0)
+    time.sleep(0.5)
     if not workers or child.poll() is not None:
-        done.notes.append("clean had ended before a worker could be killed")
+        done.check(False, "clean had ended before a worker could be killed")
         return
     os.kill(workers[0], signal.SIGKILL)
     code = lab.finish(child, 120)

@@ -2,7 +2,7 @@
 
 On a CPU the library's attention has a slow backward in bf16, so short rows use plain batched products with a softmax
 (computed in fp32 inside the kernel), rows of some hundred tokens do so in query blocks that see only the keys up to
-their end, and longer ones, and all accelerators, use `scaled_dot_product_attention`. Rows of several documents, for
+their end (in fp32 from 65 tokens on), and longer ones, and all accelerators, use `scaled_dot_product_attention`. Rows of several documents, for
 which that would need a mask and so its slow kernel, have flash attention's own kernel on a GPU. Knows no weights.
 
 Dimensions: B batch, T queries, S keys, H heads, K key/value heads, G = H / K, D head size.
@@ -14,9 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-WHOLE_MAX = 256  # queries up to which one product of all queries with all keys is fastest on a CPU
+WHOLE_MAX = 256  # queries up to which one product of all queries with all keys is fastest on a CPU in bf16
 BLOCKED_MAX = 1023  # queries up to which query blocks beat the library's attention on a CPU
 BLOCKS = 4
+# In fp32, forward and backward of 256 queries (16 rows, 6 heads of 64) take 26 ms in blocks of 64 and 32 as a whole, of
+# 512 (8 rows, 8 heads) 59 in blocks of 64 and 64 in blocks of 128.
+FP32_BLOCK, FP32_BLOCKS = 64, 8
 
 
 def causal_mask(length: int, window: int | None, device: torch.device) -> Tensor:
@@ -51,16 +54,23 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     bias = None if mask is None else torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, float("-inf"))
     if length == 1:  # one row of bf16 has no fast kernel on a CPU: half the time in fp32
         return _whole(q.float(), k.float(), v.float(), bias).to(q.dtype)
-    if length <= WHOLE_MAX or length != keys:
+    size = _block(length, q.dtype)
+    if length <= size or length != keys:
         return _whole(q, k, v, bias)
     assert bias is not None
     k, v = k.contiguous(), v.contiguous()  # else each block of queries has, and keeps, a copy of its keys and values
-    size = -(-length // BLOCKS)
     parts = [
         _whole(q[:, :, at:end], k[:, :, :end], v[:, :, :end], bias[:, at:end, :end])
         for at, end in ((at, min(at + size, length)) for at in range(0, length, size))
     ]
     return torch.cat(parts, dim=2)
+
+
+def _block(length: int, dtype: torch.dtype) -> int:
+    """How many queries are worked on together."""
+    if dtype == torch.float32:
+        return max(FP32_BLOCK, -(-length // FP32_BLOCKS))
+    return length if length <= WHOLE_MAX else -(-length // BLOCKS)
 
 
 def attend_documents(q: Tensor, k: Tensor, v: Tensor, bounds: Tensor, window: int | None) -> Tensor:
