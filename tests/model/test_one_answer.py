@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -115,11 +117,11 @@ def test_positions_restart() -> None:
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "window"])
-@pytest.mark.parametrize("length", [256, 257, 510, 1024])
+@pytest.mark.parametrize("length", [100, 257, 510, 1024])
 def test_each_kernel_gives_the_same_answer_and_gradients(
     kind: str, length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whole up to 256, query blocks up to 1,023, the library's kernel beyond, against one plain product."""
+    """Query blocks as fp32 and as bf16 have them, the library's kernel beyond, against one plain product."""
     model, ids = build(kind).requires_grad_(True), ids_of(1, length)
     documents = (torch.arange(length) // 100)[None]
 
@@ -135,10 +137,13 @@ def test_each_kernel_gives_the_same_answer_and_gradients(
         return results
 
     routed = answer()
-    monkeypatch.setattr(attention, "WHOLE_MAX", 4096)
+    as_bf16 = partial(attention._block, dtype=torch.bfloat16)
+    monkeypatch.setattr(attention, "_block", lambda length, dtype: as_bf16(length))
+    by_fours = answer()
+    monkeypatch.setattr(attention, "_block", lambda length, dtype: length)
     monkeypatch.setattr(attention, "BLOCKED_MAX", 4096)
-    for ours, plain in zip(routed, answer(), strict=True):
-        assert (ours - plain).abs().max() < 5e-5
+    for ours, others, plain in zip(routed, by_fours, answer(), strict=True):
+        assert (ours - plain).abs().max() < 5e-5 and (others - plain).abs().max() < 5e-5
 
 
 def test_rows_do_not_depend_on_their_batch() -> None:
