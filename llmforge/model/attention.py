@@ -2,8 +2,9 @@
 
 On a CPU the library's attention has a slow backward in bf16, so short rows use plain batched products with a softmax
 (computed in fp32 inside the kernel), rows of some hundred tokens do so in query blocks that see only the keys up to
-their end (in fp32 from 65 tokens on), and longer ones, and all accelerators, use `scaled_dot_product_attention`. Rows of several documents, for
-which that would need a mask and so its slow kernel, have flash attention's own kernel on a GPU. Knows no weights.
+their end (in fp32 from 65 tokens on), and longer ones, and all accelerators, use `scaled_dot_product_attention`. Rows
+of several documents, for which that would need a mask and so its slow kernel, have flash attention's own kernel on a
+GPU. Knows no weights.
 
 Dimensions: B batch, T queries, S keys, H heads, K key/value heads, G = H / K, D head size.
 """
