@@ -18,9 +18,9 @@ from torch import Tensor
 WHOLE_MAX = 256  # queries up to which one product of all queries with all keys is fastest on a CPU in bf16
 BLOCKED_MAX = 1023  # queries up to which query blocks beat the library's attention on a CPU
 BLOCKS = 4
-# In fp32, forward and backward of 256 queries (16 rows, 6 heads of 64) take 26 ms in blocks of 64 and 32 as a whole, of
-# 512 (8 rows, 8 heads) 59 in blocks of 64 and 64 in blocks of 128.
-FP32_BLOCK, FP32_BLOCKS = 64, 8
+# In fp32, forward and backward of 256 queries (16 rows, 6 heads of 64) take 26 ms in blocks of 64 and 32 as a whole; of
+# 512 (8 rows, 8 heads) 64 in four blocks, and a whole step with eight is no faster and takes longer to compile.
+FP32_BLOCK = 64
 
 
 def causal_mask(length: int, window: int | None, device: torch.device) -> Tensor:
@@ -70,7 +70,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 def _block(length: int, dtype: torch.dtype) -> int:
     """How many queries are worked on together."""
     if dtype == torch.float32:
-        return max(FP32_BLOCK, -(-length // FP32_BLOCKS))
+        return max(FP32_BLOCK, -(-length // BLOCKS))
     return length if length <= WHOLE_MAX else -(-length // BLOCKS)
 
 
