@@ -17,6 +17,7 @@ from llmforge.checkpoint.model_folder import write_model_folder
 from llmforge.checkpoint.tensor_file import write_tensors
 from llmforge.errors import MachineError, UsageError
 from llmforge.model.config import ModelConfig
+from llmforge.model.init import initialize
 from llmforge.model.lora import add_lora, lora_parameters
 from llmforge.model.lora_settings import LoraSettings
 from llmforge.model.transformer import Transformer
@@ -47,6 +48,7 @@ def small_files() -> Iterator[None]:
 @pytest.mark.usefixtures("small_files")
 def test_a_full_disk_under_a_model_folder(tmp_path: Path) -> None:
     model, target = Transformer(SHAPE), tmp_path / "model"
+    initialize(model, seed=0)
     target.mkdir()
     (tmp_path / "tokenizer").mkdir()
     size = sum(value.numel() * 4 for value in model.state_dict().values())
@@ -58,6 +60,7 @@ def test_a_full_disk_under_a_model_folder(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small_files")
 def test_a_full_disk_under_an_adapter(tmp_path: Path) -> None:
     model, settings = Transformer(SHAPE), LoraSettings(r=8)
+    initialize(model, seed=0)
     add_lora(model, settings)
     size = sum(value.numel() * 4 for value in lora_parameters(model).values())
     with pytest.raises(MachineError, match=f"cannot write {size:,} bytes: File too large") as caught:
