@@ -98,7 +98,8 @@ def _signal(sweep: Sweep, threshold: Threshold) -> str:
     if not len(values):
         return html.captioned(key, html.paragraph("no document was measured"))
     # np.quantile would load numpy.ma, which takes longer than all charts of a small run.
-    ends = sorted((round(_TAIL * (len(values) - 1)), round((1 - _TAIL) * (len(values) - 1))))
+    cut = int(_TAIL * (len(values) - 1))  # values at each end that may lie outside; none of a few
+    ends = [cut, len(values) - 1 - cut]
     low, high = np.partition(values, ends)[ends].tolist()
     low, high = min(low, value), max(high, value)
     if high <= low:
