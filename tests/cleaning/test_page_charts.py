@@ -12,7 +12,7 @@ from llmforge.cleaning.page import _signal
 from llmforge.cleaning.sweep import Threshold
 
 
-@pytest.mark.parametrize("others", [1, 140, 199])
+@pytest.mark.parametrize("others", [2, 140, 199])
 def test_one_document_far_out_is_shown_where_it_is(others: int) -> None:
     values = np.array([0.3347, *np.linspace(0.9, 1.0, others)])
     row = SimpleNamespace(failing=1, value=0.8)
