@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from shared_model import SHAPE, small_transformer
 from torch import nn
-from toy import ToyModel, toy_batch
+from toy import LENGTH, VOCAB, ToyModel, toy_batch
 
-from llmforge.model.config import ModelConfig
-from llmforge.model.init import initialize
-from llmforge.model.transformer import Transformer
 from llmforge.tokens.batch import IGNORED, Batch
 from llmforge.training.compiler import SMALL, compile_options, keep_compiled
 from llmforge.training.objective import CausalLMObjective
@@ -87,29 +85,18 @@ def test_batches_with_few_trained_positions_are_not_compiled_one_by_one() -> Non
 @pytest.mark.filterwarnings("default")
 @pytest.mark.skipif(choose_compile("auto", CPU, 1e20)[0] is False, reason="this machine has no C++ compiler")
 def test_what_gates_give_is_not_kept_for_the_backward_pass() -> None:
-    shape = ModelConfig(
-        vocab_size=64,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        head_dim=8,
-        intermediate_size=56,
-        max_position_embeddings=16,
-    )
     kept: list[tuple[int, ...]] = []
 
     def note(value: torch.Tensor) -> torch.Tensor:
         kept.append(tuple(value.shape))
         return value
 
-    model = Transformer(shape)
-    initialize(model, 0)
-    objective = CausalLMObjective(model)
+    objective = CausalLMObjective(small_transformer())
     compile_objective(objective)
-    ids = torch.arange(24).view(2, 12)
+    ids = torch.arange(3 * LENGTH).view(3, LENGTH) % VOCAB
     with torch.autograd.graph.saved_tensors_hooks(note, lambda value: value):
         objective(Batch(ids, ids)).backward()
-    sizes = [shape[-1] for shape in kept if shape[:-1] in ((2, 12), (24,))]
-    assert sizes.count(112) == 2, "both halves of each layer's gate, from which its result is made again"
-    assert sizes.count(56) == 0
+    sizes = [shape[-1] for shape in kept if shape[:-1] in ((3, LENGTH), (3 * LENGTH,))]
+    width = SHAPE.intermediate_size
+    assert sizes.count(2 * width) == 2, "both halves of each layer's gate, from which its result is made again"
+    assert sizes.count(width) == 0
