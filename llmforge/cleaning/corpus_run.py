@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llmforge.cleaning.decontaminate.match import Hit, by_item
-from llmforge.cleaning.dedup.ahead import Made
+from llmforge.cleaning.dedup.ahead import TextRuns
 from llmforge.cleaning.dedup.keep import score_of
 from llmforge.cleaning.dedup.substring import Repeated, without
 from llmforge.cleaning.duplicates import REPEATED, Copy, RunsOf, earlier_corpora, find_duplicates, index_corpus
@@ -149,7 +149,7 @@ class CorpusRun:
         documents = self.survivors
         documents.flush()
 
-        def runs(texts: Sequence[tuple[Path, TextPlace]], words: int) -> Future[Made]:
+        def runs(texts: Sequence[tuple[Path, TextPlace]], words: int) -> Future[TextRuns]:
             assert runs_of is not None, "it is not asked else"
             self.on_progress()
             return runs_of(texts, words)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmforge.cleaning.dedup.ahead import Made, RunsAhead
+from llmforge.cleaning.dedup.ahead import RunsAhead, TextRuns
 from llmforge.cleaning.dedup.index import EarlierCorpora, open_index, write_index
 from llmforge.cleaning.dedup.keep import preference
 from llmforge.cleaning.dedup.near import NearDuplicate
@@ -22,7 +22,7 @@ from llmforge.cleaning.survivors import Survivors
 EXACT, NEAR, REPEATED = "exact_duplicate", "near_duplicate", "repeated_passages"
 _RULES = ("", EXACT, NEAR, REPEATED)
 Read = Callable[[int], str]
-RunsOf = Callable[[Sequence[tuple[Path, TextPlace]], int], "Future[Made]"]  # of texts, runs of so many words
+RunsOf = Callable[[Sequence[tuple[Path, TextPlace]], int], "Future[TextRuns]"]  # of texts, runs of so many words
 Changed = Mapping[int, Callable[[], str]]
 _BLOCK_ROWS = 1 << 13
 

@@ -10,10 +10,10 @@ other thresholds measures nothing again.
     texts, in frames of about 32 KB: each a JSON string, one behind the other
 
 What comes behind the signals is left out where it is all empty. A row that is no document is [null, source, place,
-reason, bytes]. Texts lie apart, as JSON: the process that judges
-reads the rows alone, and what stays is copied to the corpus without being parsed again. Rows are packed by zstd, and
-so are frames in parts that are to be kept; a frame that begins with a quote is not. The file is written under another
-name first, and one that cannot be read, or was changed, is made again.
+reason, bytes]. Texts lie apart, as JSON: the process that judges reads the rows alone, and what stays is copied to the
+corpus without being parsed again. Rows are packed by zstd, and so are frames in parts that are to be kept; a frame that
+begins with a quote is not. The file is written under another name first, and one that cannot be read, or was changed,
+is made again.
 """
 
 from __future__ import annotations

@@ -14,8 +14,9 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from llmforge.cleaning.dedup.ahead import TextRuns
+from llmforge.cleaning.duplicates import RunsOf
 from llmforge.cleaning.part_texts import PartTexts
 from llmforge.cleaning.parts import Entry, Measured, TextPlace, read_part, write_part
 from llmforge.cleaning.pieces import Piece, Stretch
@@ -129,7 +130,7 @@ def _work(piece: Piece) -> None:
     _cleaner.make(piece)
 
 
-def _runs(texts: Sequence[tuple[Path, TextPlace]], words: int) -> tuple[Any, list[int]]:
+def _runs(texts: Sequence[tuple[Path, TextPlace]], words: int) -> TextRuns:
     """The different runs of words of texts that lie in parts, one behind the other, and how many each has."""
     import numpy as np
 
@@ -264,7 +265,7 @@ class Workers:
         return self._cleaner.make(piece)
 
     @property
-    def runs_of(self) -> Callable[[Sequence[tuple[Path, TextPlace]], int], Future[tuple[Any, list[int]]]] | None:
+    def runs_of(self) -> RunsOf | None:
         """What makes the runs of words of texts in parts; None when no worker was started."""
         pool = self._pool
         return None if pool is None else lambda texts, words: pool.submit(_runs, texts, words)

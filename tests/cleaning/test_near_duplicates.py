@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmforge.cleaning.dedup import ahead, bands
-from llmforge.cleaning.dedup.ahead import Made, RunsAhead
+from llmforge.cleaning.dedup.ahead import RunsAhead, TextRuns
 from llmforge.cleaning.dedup.keep import KeepSettings, preference
 from llmforge.cleaning.dedup.near import NearSettings, find_near_duplicates, signatures
 from llmforge.cleaning.dedup.shingles import jaccard, shingle_hashes
@@ -109,9 +109,9 @@ class Aside:
     def __init__(self, texts: list[str], lasts: int = 10**9) -> None:
         self.texts, self.lasts, self.made = texts, lasts, 0
 
-    def __call__(self, numbers: Sequence[int]) -> Future[Made]:
+    def __call__(self, numbers: Sequence[int]) -> Future[TextRuns]:
         self.made += 1
-        answer: Future[Made] = Future()
+        answer: Future[TextRuns] = Future()
         if self.made > self.lasts:
             answer.set_exception(BrokenProcessPool())
         else:

@@ -19,8 +19,8 @@ _TASKS = 4  # of a window
 _TRIED = 2048  # documents, after which it is asked whether making runs ahead pays
 
 Item = tuple[int, list[int]]  # a document and its buckets
-Made = tuple[Any, list[int]]  # the runs of several texts, one behind the other, and how many each has
-Submit = Callable[[Sequence[int]], "Future[Made]"]
+TextRuns = tuple[Any, list[int]]  # the runs of several texts, one behind the other, and how many each has
+Submit = Callable[[Sequence[int]], "Future[TextRuns]"]
 
 
 class RunsAhead:
@@ -59,7 +59,7 @@ class RunsAhead:
         runs, begin, end = found
         return runs[begin:end].copy()  # the others of its task are not held with it
 
-    def _window(self, left: Iterator[Item]) -> tuple[list[Item], list[tuple[list[int], Future[Made]]]]:
+    def _window(self, left: Iterator[Item]) -> tuple[list[Item], list[tuple[list[int], Future[TextRuns]]]]:
         """The next items, and the work on them that has been begun."""
         items: list[Item] = []
         numbers: list[int] = []
@@ -83,7 +83,7 @@ class RunsAhead:
             self._broken = True
             return items, []
 
-    def _collected(self, begun: list[tuple[list[int], Future[Made]]]) -> Iterator[tuple[int, tuple[Any, int, int]]]:
+    def _collected(self, begun: list[tuple[list[int], Future[TextRuns]]]) -> Iterator[tuple[int, tuple[Any, int, int]]]:
         for numbers, future in begun:
             try:
                 runs, counts = result_of(future)
