@@ -1,7 +1,7 @@
 """What loss a minute buys: `llmforge pretrain` by its shipped recipes beside nanoGPT and transformers' Trainer.
 
     python scripts/bench/quality.py [--shapes a60,a180,b] [--json FILE] [--peers DIR] [--nanogpt DIR] [--seeds 3]
-                                    [--peer-seeds 1] [--scale auto] [--data DIR] [--dry-run]
+                                    [--peer-seeds 1] [--peer-rates 1e-3] [--scale auto] [--data DIR] [--dry-run]
 
 a60 and a180: tinyshakespeare by characters, the whole last tenth held out, 60 and 180 s. b: books with 4,096 pieces,
 10 minutes, bits per byte of held-out pieces and BLiMP accuracy. The seconds are those of a machine with 820 GFLOP/s of
@@ -9,8 +9,8 @@ matrix products: `--scale auto` measures this one's in bf16 and fp32, stretches 
 compute in it, as `precision: auto` has ours do; a number takes the seconds times that.
 
 Ours is the command with a shipped config, its budget the wall-clock of the whole training loop, validations included.
-A peer's budget is that of its training steps alone; it takes the best of three rates by its held-out loss, each with
-the whole budget. The peers run in this Python where it has transformers and accelerate, else in an environment of
+A peer's budget is that of its training steps alone; it takes the best of three rates (or of `--peer-rates`) by its
+held-out loss, each with the whole budget. The peers run in this Python where it has transformers and accelerate, else in an environment of
 their own in the user's cache folder.
 """
 
@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,11 @@ class Bench:
     def peers(self) -> dict[str, PeerModel]:
         """Those that take part: nanoGPT where a checkout is given."""
         wanted = self.shape.peers if self.arguments.peers != "none" else {}
-        return {name: model for name, model in wanted.items() if name != "nanogpt" or self.arguments.nanogpt}
+        there = {name: model for name, model in wanted.items() if name != "nanogpt" or self.arguments.nanogpt}
+        if not self.arguments.peer_rates:
+            return there
+        rates = tuple(float(rate) for rate in self.arguments.peer_rates.split(","))
+        return {name: replace(model, rates=rates) for name, model in there.items()}
 
 
 def spread(rows: list[Row], key: str) -> Row:
@@ -235,6 +239,7 @@ def main() -> None:
     parser.add_argument("--data", default=str(data_of.ROOT.parent / "shared" / "data"), help="the folder of real text")
     parser.add_argument("--seeds", type=int, default=3, help="of ours")
     parser.add_argument("--peer-seeds", type=int, default=1, help="of a peer at its best rate")
+    parser.add_argument("--peer-rates", help="these learning rates instead of the three, where time is short")
     parser.add_argument("--scale", default="auto", help="what the budgets are multiplied with; auto: 820 over the peak")
     parser.add_argument("--dry-run", action="store_true", help="say what would be run, and run nothing")
     arguments = parser.parse_args()

@@ -124,6 +124,9 @@ def test_the_dry_run_counts_runs_and_minutes() -> None:
     ran = subprocess.run([*program, "--nanogpt", "x"], env=environment, capture_output=True, text=True, check=True)
     # two seeds of ours, three rates of each of two peers
     assert "8 runs, 16 minutes" in ran.stdout and "shakespeare-char.yaml" in ran.stdout
+    fewer = [*program, "--nanogpt", "x", "--peer-rates", "1e-3"]
+    ran = subprocess.run(fewer, env=environment, capture_output=True, text=True, check=True)
+    assert "4 runs, 8 minutes" in ran.stdout and "nanogpt at 0.001" in ran.stdout
 
 
 def test_a_sweep_marks_the_best_rate_of_each_width(monkeypatch: pytest.MonkeyPatch) -> None:
