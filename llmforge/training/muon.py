@@ -31,31 +31,43 @@ MOMENTUM_START = 0.85
 MOMENTUM_STEPS = 300
 ROW_BETA = 0.95
 _TINY = 1e-10
+_NOTHING = 1e-30  # squares of gradients that are as good as none
 # numbers of the matrices that are worked on together: what the iteration takes besides must fit a GPU that is full
 _AT_ONCE = 1 << 28
 
 
-def orthogonalize(matrices: Tensor) -> Tensor:
-    """(K, R, C) -> the nearest semi-orthogonal matrices U V^T of each U S V^T, about (singular values .8 to 1.2).
+def orthogonalize(matrices: Tensor, gain: float = 1.0) -> Tensor:
+    """(K, R, C) -> `gain` times the nearest semi-orthogonal matrices U V^T of each U S V^T, about (values .8 to 1.2).
 
     Works in the dtype of the matrices: bf16 is enough and the fastest. The rows are scaled first by what brings no
     singular value above 1 and most of them close to it (https://arxiv.org/abs/2208.03160): a better start than the norm
-    of the whole, at the price of a slightly other polar factor.
+    of the whole, at the price of a slightly other polar factor. The scale goes into the first polynomial, the gain into
+    the last, so that the matrices themselves are only ever multiplied: on a CPU the passes over them would take as long
+    as the products.
     """
     tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if tall else matrices
-    norm = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True, dtype=torch.float32)
-    x = (x / (norm + 1e-7).to(x.dtype)).contiguous()
-    gram = x @ x.mT  # (K, R, R)
-    scale = (gram.abs().sum(dim=-1, keepdim=True, dtype=torch.float32) + _TINY).rsqrt() / SAFETY
-    # Multiplied before it is rounded: a rounded scale would carry one bit of difference over a whole row.
-    x, gram = (x * scale).to(x.dtype), (gram * scale * scale.mT).to(x.dtype)
-    for number, (a, b, c) in enumerate(POLAR_EXPRESS):
-        if number:
-            gram = x @ x.mT
+    x = (matrices.mT if tall else matrices).contiguous()
+    for number, coefficients in enumerate(POLAR_EXPRESS):
+        factor = gain if number == len(POLAR_EXPRESS) - 1 else 1.0
+        a, b, c = (factor * value for value in coefficients)
+        gram = x @ x.mT  # (K, R, R)
+        scale, gram = _scaled(gram) if number == 0 else (None, gram)
         poly = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        x = torch.baddbmm(x, poly, x, beta=a)  # (K, R, C)
+        torch.diagonal(poly, dim1=-2, dim2=-1).add_(a)  # a whole pass over x less than to add it there
+        x = (poly if scale is None else (poly * scale.mT).to(x.dtype)) @ x  # (K, R, C)
     return x.mT if tall else x
+
+
+def _scaled(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """(K, R, R) -> what each row is multiplied with, fp32 (K, R, 1), and the products of the rows so scaled.
+
+    Rows a hundred thousand times smaller than the whole are left small, and a matrix without a gradient at nothing.
+    """
+    sums = gram.abs().sum(dim=-1, keepdim=True, dtype=torch.float32)
+    whole_square = torch.diagonal(gram, dim1=-2, dim2=-1).sum(dim=-1, dtype=torch.float32)[:, None, None]
+    scale = (sums + _TINY * whole_square + _NOTHING).rsqrt() / SAFETY
+    # Multiplied before it is rounded: a rounded scale would carry one bit of difference over a whole row.
+    return scale, (gram * scale * scale.mT).to(gram.dtype)
 
 
 def orthogonalize_blocks(matrices: Tensor, size: int | None) -> Tensor:
@@ -70,9 +82,10 @@ def orthogonalize_blocks(matrices: Tensor, size: int | None) -> Tensor:
     if size is None or size >= short:
         return orthogonalize(matrices)
     blocks = -(-length // size)
-    padded = torch.nn.functional.pad(x, (0, 0, 0, blocks * size - length))  # rows of zeros stay zeros
-    parts = orthogonalize(padded.reshape(count * blocks, size, short))
-    found: Tensor = parts.reshape(count, blocks * size, short)[:, :length] * (short / length) ** 0.5
+    if blocks * size > length:
+        x = torch.nn.functional.pad(x, (0, 0, 0, blocks * size - length))  # rows of zeros stay zeros
+    parts = orthogonalize(x.reshape(count * blocks, size, short), (short / length) ** 0.5)
+    found = parts.reshape(count, blocks * size, short)[:, :length]
     return found.mT if wide else found
 
 
