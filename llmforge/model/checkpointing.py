@@ -50,6 +50,8 @@ def recompute(model: Transformer, what: Recomputing) -> None:
 
 
 def _anew(layer: nn.Module, x: Tensor, context: Any, **options: Any) -> Tensor:
+    if context is None:  # the last norm: what it makes is needed at once
+        return layer(x)  # type: ignore[no-any-return]
     if not torch.is_grad_enabled():
         return layer(x, context)  # type: ignore[no-any-return]
     result: Tensor = checkpoint(lambda given: layer(given, context), x, use_reentrant=False, **options)

@@ -135,7 +135,8 @@ class Transformer(nn.Module):
     cos: Tensor
     sin: Tensor
     packed_head: Tensor | None = None  # the head's matrix as `product` takes it, in a model made ready for inference
-    through: Callable[[nn.Module, Tensor, Context], Tensor] | None = None  # how layers are called (checkpointing.py)
+    # How layers, and with no context the last norm, are called (checkpointing.py; a trainer that compiles them).
+    through: Callable[[nn.Module, Tensor, Context | None], Tensor] | None = None
 
     def __init__(self, config: ModelConfig, compute_dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -184,7 +185,7 @@ class Transformer(nn.Module):
             x = layer(x, context) if self.through is None else self.through(layer, x, context)
         if cache is not None:
             cache.advance(input_ids.shape[1])
-        return self.norm(x)  # type: ignore[no-any-return]
+        return self.norm(x) if self.through is None else self.through(self.norm, x, None)
 
     def head(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., C) -> logits (..., V) in their dtype."""

@@ -11,6 +11,7 @@ import re
 import resource
 import sys
 import time
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -155,8 +156,13 @@ def peak_memory_bytes(device: torch.device) -> int:
     """The most memory this process has held: on a GPU by torch's allocator, else the resident set of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return size if sys.platform == "darwin" else size * 1024
+    try:
+        # Linux's getrusage has the size of the process that started this one in it, if that was larger.
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return size if sys.platform == "darwin" else size * 1024
 
 
 def share_cores(processes: int) -> int:

@@ -138,7 +138,7 @@ class Start:
 
     saved: Saved | None
     dtype: torch.dtype
-    compiled: bool
+    compiled: bool | Literal["layers"]
 
 
 def find_start(job: Job, bench: Bench, precision: PrecisionName, resume: Resume, flops_per_token: float) -> Start:
@@ -157,7 +157,7 @@ def find_start(job: Job, bench: Bench, precision: PrecisionName, resume: Resume,
     for note in schedule.notes(job.recipe.scheduler, job.horizon.steps):
         _say(job, bench, note)
     if saved is not None:
-        dtype, compiled = DTYPES[str(saved.choices["precision"])], bool(saved.choices["compile"])
+        dtype, compiled = DTYPES[str(saved.choices["precision"])], saved.choices["compile"]
         _say(job, bench, f"going on from step {saved.step} ({saved.path})")
         return Start(saved, dtype, compiled)
     dtype, why = choose_dtype(precision, bench.device)
@@ -212,7 +212,8 @@ def make_trainer(
             layer.dropout.p = recipe.train.dropout
     strategy = choose_strategy(recipe.parallel, world, objective, device)
     if start.compiled:
-        compile_objective(objective)
+        # What is shared out is gathered around each layer, which a layer's own graph has not been tried with.
+        compile_objective(objective, start.compiled == "layers" and strategy != "fsdp2")
     parallel = Parallel(objective, strategy, world, device)
     loop = Loop(
         train=recipe.train,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 _CACHE = "TORCHINDUCTOR_CACHE_DIR"
 # Weights up to which Python's part of a compiled step is worth taking away. Its calls then go from C++ to C++: a
@@ -50,3 +52,25 @@ def compile_options(objective: nn.Module) -> dict[str, bool] | None:
     parameters = list(objective.parameters())
     small = sum(value.numel() for value in parameters) <= SMALL
     return {"cpp_wrapper": True} if small and all(value.device.type == "cpu" for value in parameters) else None
+
+
+def compile_layers(model: nn.Module, **options: Any) -> None:
+    """Makes a model call its layers as one compiled function that all of them share, and its last norm as another.
+
+    The compiler then works through one layer and not through all, which takes a third of its time with eight, for
+    steps that are 3 % slower. Without gradients, as in samples and validation, they run as written.
+    """
+    holder: Any = model
+    written = holder.through or _as_written
+    compiled = torch.compile(written, **options)
+
+    def through(module: nn.Module, x: Tensor, context: Any) -> Tensor:
+        found: Tensor = (compiled if torch.is_grad_enabled() else written)(module, x, context)
+        return found
+
+    holder.through = through
+
+
+def _as_written(module: nn.Module, x: Tensor, context: Any) -> Tensor:
+    found: Tensor = module(x) if context is None else module(x, context)
+    return found

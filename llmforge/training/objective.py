@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmforge.tokens.batch import IGNORED, Batch
+from llmforge.training.compiler import compile_layers
 
 # logits (fp32) of a chunk: small enough for a CPU's last-level cache, large enough to keep a GPU busy
 _CHUNK_LOGITS = {"cpu": 4 << 20, "cuda": 1 << 28}
@@ -38,7 +39,8 @@ class CausalLMObjective(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self._few_trained, self._loss_of_few = _few_trained, _loss_of_few
+        self.compiled = False
+        self._few_trained, self._loss_of_few, self._loss = _few_trained, _loss_of_few, summed_cross_entropy
 
     def compile(self, *args: Any, **options: Any) -> None:
         """As for any module; what chooses by the data stays outside the graph.
@@ -48,7 +50,14 @@ class CausalLMObjective(nn.Module):
         # Said only now, since to say it loads the compiler.
         self._few_trained = torch.compiler.disable(_few_trained)  # type: ignore[no-untyped-call]
         self._loss_of_few = torch.compiler.disable(_loss_of_few)  # type: ignore[no-untyped-call]
+        self.compiled = True
         super().compile(*args, **options)
+
+    def compile_by_layer(self, **options: Any) -> None:
+        """Compiles one layer for all, and the loss; what is between them, and the choice of the loss, as written."""
+        compile_layers(self.model, **options)
+        self._loss = torch.compile(summed_cross_entropy, **options)
+        self.compiled = True
 
     def forward(self, batch: Batch, by_token: bool = False) -> Tensor:
         """Rows (B, T) -> the sum over all positions with a label, an fp32 scalar; `by_token`: each one's, (B, T)."""
@@ -63,7 +72,7 @@ class CausalLMObjective(nn.Module):
         # Only where looking at the labels does not make the host wait for the device.
         if labels.device.type == "cpu" and self._few_trained(batch):
             return self._loss_of_few(hidden, weight, labels)
-        return summed_cross_entropy(hidden, weight, labels)
+        return self._loss(hidden, weight, labels)
 
 
 def _few_trained(batch: Batch) -> bool:

@@ -22,7 +22,7 @@ from llmforge.runtime.distributed import World
 from llmforge.runtime.stop import sheltered
 from llmforge.tokens.batch import Batch
 from llmforge.training.compiler import compile_options, keep_compiled, recompute_elementwise
-from llmforge.training.settings import ParallelSettings
+from llmforge.training.settings import Compile, ParallelSettings
 from llmforge.training.shares import is_shared, whole
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ _DDP_SHARE = 0.4
 # run is long. Lengths are judged by arithmetic, not by a clock, so that the same run always chooses the same.
 _CPU_FLOPS = 3e11
 _COMPILE_FROM_SECONDS = {"cpu": 240.0, "cuda": 120.0}
+# From here on the 3 % that steps of a graph through all layers are faster by outweigh the half minute that it takes
+# longer to compile.
+_WHOLE_FROM_SECONDS = {"cpu": 1200.0, "cuda": 0.0}
 _GPU_FLOPS = 3e14
 
 
@@ -126,7 +129,7 @@ class Parallel:
 
     @property
     def _compiled(self) -> bool:
-        return getattr(self.objective, "_compiled_call_impl", None) is not None
+        return bool(getattr(self.objective, "compiled", False))
 
     def token_losses(self, batch: Batch) -> Tensor:
         """The loss of each position of this process's batch (B, T), fp32, 0 where nothing is predicted; no gradients.
@@ -179,15 +182,17 @@ def _shard(
 
 
 def choose_compile(
-    wanted: bool | Literal["auto"], device: torch.device, flops: float | None, seconds: float | None = None
-) -> tuple[bool, str]:
+    wanted: Compile, device: torch.device, flops: float | None, seconds: float | None = None
+) -> tuple[bool | Literal["layers"], str]:
     """Whether to compile a run of so many floating-point operations, or of a budget of seconds, and why.
+
+    `layers`: one layer for all of them.
 
     Raises:
         MachineError: it is asked for and there is no C++ compiler for the CPU.
     """
     lacking = _missing_compiler() if device.type == "cpu" else None
-    if wanted is True and lacking:
+    if wanted in (True, "layers") and lacking:
         raise MachineError(f"train.compile needs {lacking}", hint="install it, or set train.compile=false")
     if wanted != "auto":
         return wanted, "as configured"
@@ -200,6 +205,8 @@ def choose_compile(
         seconds = flops / (_CPU_FLOPS if device.type == "cpu" else _GPU_FLOPS)
     if seconds < _COMPILE_FROM_SECONDS[device.type]:
         return False, f"the run is short (about {seconds:.0f} s), compiling would cost more than it gains"
+    if seconds < _WHOLE_FROM_SECONDS[device.type]:
+        return "layers", "the run is long enough to gain from it"
     return True, "the run is long enough to gain from it"
 
 
@@ -213,14 +220,22 @@ def _missing_compiler() -> str | None:
     return None
 
 
-def compile_objective(objective: nn.Module) -> None:
-    """Compiles the objective's forward and backward pass at its next call, for fixed shapes."""
+def compile_objective(objective: nn.Module, by_layer: bool = False) -> None:
+    """Compiles the objective's forward and backward pass at its next call, for fixed shapes.
+
+    `by_layer`: one layer for all, as `compile_layers` has it, where the model is not small: small ones gain from calls
+    that never come back to Python.
+    """
     keep_compiled()
     if all(value.device.type == "cpu" for value in objective.parameters()):
         recompute_elementwise()
     # Said once more for the compiler, which `be_deterministic` has not loaded.
     torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
-    objective.compile(dynamic=False, options=compile_options(objective))
+    options = compile_options(objective)
+    if by_layer and options is None and hasattr(objective.model, "through"):
+        cast(Any, objective).compile_by_layer(dynamic=False)
+    else:
+        objective.compile(dynamic=False, options=options)
 
 
 def gathered(model: ModuleT, build: Callable[[], ModuleT]) -> ModuleT:

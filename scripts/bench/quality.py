@@ -10,8 +10,8 @@ compute in it, as `precision: auto` has ours do; a number takes the seconds time
 
 Ours is the command with a shipped config, its budget the wall-clock of the whole training loop, validations included.
 A peer's budget is that of its training steps alone; it takes the best of three rates (or of `--peer-rates`) by its
-held-out loss, each with the whole budget. The peers run in this Python where it has transformers and accelerate, else in an environment of
-their own in the user's cache folder.
+held-out loss, each with the whole budget. The peers run in this Python where it has transformers and accelerate, else
+in an environment of their own in the user's cache folder.
 """
 
 from __future__ import annotations

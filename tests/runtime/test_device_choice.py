@@ -42,6 +42,19 @@ def test_precision_auto_takes_what_is_clearly_faster(
     assert device.choose_dtype("fp32", CPU)[0] == torch.float32
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux hands the size of a process on to those that it starts")
+def test_the_size_of_who_started_it_is_not_its_own() -> None:
+    child = "from llmforge.runtime import device; import torch; print(device.peak_memory_bytes(torch.device('cpu')))"
+    parent = (
+        "import subprocess, sys; held = bytearray(b'x') * (800 << 20);"
+        "done = subprocess.run([sys.executable, '-c', sys.argv[1]], stdout=subprocess.PIPE, text=True);"
+        "print(done.stdout, len(held))"
+    )
+    ran = subprocess.run([sys.executable, "-c", parent, child], stdout=subprocess.PIPE, text=True, check=True)
+    own, held = map(int, ran.stdout.split())
+    assert 0 < own < held
+
+
 def test_a_measured_rate_is_a_rate() -> None:
     assert 1e8 < device.matmul_rate(torch.float32, CPU, size=128, seconds=0.01) < 1e15
 

@@ -11,7 +11,9 @@ from shared_model import SHAPE, small_transformer
 from torch import nn
 from toy import LENGTH, VOCAB, ToyModel, toy_batch
 
+from llmforge.model.checkpointing import Recomputing, recompute
 from llmforge.tokens.batch import IGNORED, Batch
+from llmforge.training import compiler
 from llmforge.training.compiler import SMALL, compile_options, keep_compiled
 from llmforge.training.objective import CausalLMObjective
 from llmforge.training.parallel import choose_compile, compile_objective
@@ -100,3 +102,32 @@ def test_what_gates_give_is_not_kept_for_the_backward_pass() -> None:
     width = SHAPE.intermediate_size
     assert sizes.count(2 * width) == 2, "both halves of each layer's gate, from which its result is made again"
     assert sizes.count(width) == 0
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.skipif(choose_compile("auto", CPU, 1e20)[0] is False, reason="this machine has no C++ compiler")
+@pytest.mark.parametrize("what", ["none", "full"])
+def test_larger_models_are_compiled_one_layer_for_all(what: Recomputing, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._dynamo.utils import counters
+
+    monkeypatch.setattr(compiler, "SMALL", 0)
+    eager, compiled = (CausalLMObjective(small_transformer()) for _ in range(2))
+    compiled.load_state_dict(eager.state_dict())
+    recompute(compiled.model, what)
+    torch._dynamo.reset()  # of graphs that another test compiled
+    before = counters["stats"]["unique_graphs"]
+    compile_objective(compiled, by_layer=True)
+    ids = torch.arange(3 * LENGTH).view(3, LENGTH) % VOCAB
+    for _ in range(2):
+        losses = [objective(Batch(ids, ids)) for objective in (eager, compiled)]
+        torch.testing.assert_close(*losses)
+        for loss in losses:
+            loss.backward()
+        compiled.eval()
+        with torch.no_grad():  # as samples and validation
+            compiled.model(ids[:, :3])
+        compiled.train()
+    for wanted, found in zip(eager.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, wanted.grad)
+    assert SHAPE.num_hidden_layers > 1
+    assert counters["stats"]["unique_graphs"] - before == 3, "one layer, the last norm and the loss"

@@ -163,11 +163,15 @@ def test_compile_only_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_compile("auto", CPU, 1e16)[0] is True
     assert choose_compile("auto", CPU, None, seconds=30)[0] is False
     assert choose_compile("auto", CPU, None, seconds=3600)[0] is True
+    assert choose_compile("auto", CPU, None, seconds=600)[0] == "layers"
+    assert choose_compile("layers", CPU, 1e11)[0] == "layers"
     assert choose_compile(False, CPU, 1e16)[0] is False
     monkeypatch.setattr(parallel, "_missing_compiler", lambda: "C++ compiler")
     assert choose_compile("auto", CPU, 1e16) == (False, "there is no C++ compiler")
     with pytest.raises(MachineError, match="C\\+\\+ compiler"):
         choose_compile(True, CPU, 1e16)
+    with pytest.raises(MachineError, match="C\\+\\+ compiler"):
+        choose_compile("layers", CPU, 1e16)
 
 
 def test_mfu_by_hand() -> None:
