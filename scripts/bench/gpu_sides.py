@@ -23,6 +23,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from gpu_shapes import SHAPES, Shape  # noqa: E402
+from pretrain_watch import peak_memory_bytes  # noqa: E402
 
 _RATE = 1e-4
 _LEAST = 3  # steps that are timed at least
@@ -61,13 +62,11 @@ class Watch:
 
 
 def _memory(device: str) -> int:
-    import resource
-
     import torch
 
     if device == "cuda":
         return torch.cuda.max_memory_reserved()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_memory_bytes()
 
 
 def llmforge(shape: Shape, watch: Watch, rows: int, fp8: bool = False) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def test_what_gates_give_is_not_kept_for_the_backward_pass() -> None:
 
 @pytest.mark.filterwarnings("default")
 @pytest.mark.skipif(choose_compile("auto", CPU, 1e20)[0] is False, reason="this machine has no C++ compiler")
-@pytest.mark.parametrize("what", ["none", "full"])
+@pytest.mark.parametrize("what", ["none", "selective", "full"])
 def test_larger_models_are_compiled_one_layer_for_all(what: Recomputing, monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._dynamo.utils import counters
 
