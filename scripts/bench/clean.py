@@ -43,18 +43,20 @@ PEERS = (
     "orjson",
     "zstandard",
     "presidio-analyzer",
+    "tokenizers",  # datatrove.pipeline.dedup asks for it and does not bring it
 )
 MB = 1e6
 Table = dict[str, Any]
 
 
 def peers_python(folder: Path) -> str:
-    """The interpreter of the peers' environment, made when it is not there."""
-    python = folder / "bin" / "python"
-    if not python.exists():
+    """The interpreter of the peers' environment, made when it is not there or of other packages."""
+    python, stamp, packages = folder / "bin" / "python", folder / "packages.txt", "\n".join(PEERS)
+    if not stamp.exists() or stamp.read_text() != packages:
         print(f"installing {', '.join(PEERS)} in {folder}", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PEERS], check=True)
+        stamp.write_text(packages)
     return str(python)
 
 
