@@ -113,15 +113,10 @@ def _reworded(error: Any, name: str) -> tuple[str, str | None]:
     subject = f"`{name}`" if name else "the config"
     if kind == "missing":
         return f"{subject} is required", None
-    if kind in _EXPECTED:
-        return f"{subject} must be {_EXPECTED[kind]}, not {_shown(given)}", None
     if (limit := _range(kind, context)) is not None:
         return f"{subject} must be {limit}, not {_shown(given)}", None
     if (limit := _length(kind, context)) is not None:
         return f"{subject} must {limit}", None
-    if kind == "literal_error":
-        choices = re.findall(r"'([^']*)'", context["expected"])
-        return f"{subject} must be {context['expected']}, not {_shown(given)}", near(str(given), choices)
     if kind == "union_tag_invalid":
         choices = re.findall(r"'([^']*)'", context["expected_tags"])
         known = f"known: {', '.join(choices)}"
@@ -140,6 +135,23 @@ def _is_below(inner: Sequence[str | int], outer: Sequence[str | int]) -> bool:
     return len(inner) > len(outer) and list(inner[: len(outer)]) == list(outer)
 
 
+def _fits(error: Any, place: Sequence[str | int], path: Sequence[str | int]) -> bool:
+    """True for an error at the same place that is of more than the shape: a number that is too small, say."""
+    return list(place) == list(path) and error["type"] not in _SHAPES
+
+
+def _expected(error: Any) -> list[str]:
+    """What a value could have been, of an error of its shape."""
+    if error["type"] in _EXPECTED:
+        return [_EXPECTED[error["type"]]]
+    return re.findall(r"'[^']*'", error["ctx"]["expected"]) or [error["ctx"]["expected"]]
+
+
+def _alternatives(expected: Sequence[str]) -> str:
+    """Those of all members of a union, one after the other."""
+    return " or ".join(expected) if len(expected) < 3 else f"{', '.join(expected[:-1])} or {expected[-1]}"
+
+
 def explain(schema: type[Config], root: Node, error: ValidationError) -> list[Fault]:
     """All faults of a validation error."""
     located = []
@@ -152,12 +164,13 @@ def explain(schema: type[Config], root: Node, error: ValidationError) -> list[Fa
     shapes: dict[str, tuple[Node, Any, list[str]]] = {}
     for entry, node, path in located:
         name = _dotted(path)
-        if entry["type"] in _SHAPES and any(_is_below(other, path) for _, _, other in located):
+        inner = any(_is_below(other, path) or _fits(one, other, path) for one, _, other in located)
+        if entry["type"] in _SHAPES and inner:
             continue  # one member of a union fits in shape: what is wrong inside it is said instead
         if entry["type"] == "extra_forbidden":
             fault = _unknown_key(schema, root, path, node)
-        elif entry["type"] in _EXPECTED:
-            shapes.setdefault(name, (node, entry.get("input"), []))[2].append(_EXPECTED[entry["type"]])
+        elif entry["type"] in _EXPECTED or entry["type"] == "literal_error":
+            shapes.setdefault(name, (node, entry.get("input"), []))[2].extend(_expected(entry))
             continue
         else:
             what, hint = _reworded(entry, name)
@@ -166,8 +179,9 @@ def explain(schema: type[Config], root: Node, error: ValidationError) -> list[Fa
             fault = Fault(node.where, what, hint)
         faults[(fault.where, fault.what)] = fault
     for name, (node, given, expected) in shapes.items():
-        kinds = " or ".join(dict.fromkeys(expected))
-        fault = Fault(node.where, f"`{name}` must be {kinds}, not {_shown(given)}" if name else f"must be {kinds}")
+        kinds = _alternatives(list(dict.fromkeys(expected)))
+        what = f"`{name}` must be {kinds}, not {_shown(given)}" if name else f"must be {kinds}"
+        fault = Fault(node.where, what, near(str(given), re.findall(r"'([^']*)'", kinds)))
         faults[(fault.where, fault.what)] = fault
     return list(faults.values())
 

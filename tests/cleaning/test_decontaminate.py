@@ -69,6 +69,21 @@ def test_items_are_found_in_every_disguise_and_nowhere_else(tmp_path: Path) -> N
     assert not any(step(" ".join(make(5000 + seed, 400))) for seed in range(200))
 
 
+def test_short_items_are_found_with_any_one_word_changed_and_nowhere_else(tmp_path: Path) -> None:
+    questions = [make(seed, 8 + seed % 9) for seed in range(90)]
+    step = step_for(tmp_path, [{"question": " ".join(words)} for words in questions])
+    missed = []
+    for number, words in enumerate(questions):
+        host = make(1000 + number, 300)
+        for place in range(len(words)):
+            planted = [*words[:place], "other", *words[place + 1 :]]
+            found = names(step(" ".join([*host[:150], *planted, *host[150:]])))
+            assert found <= {f"items.jsonl:{number + 1}"}
+            missed += [(number, place)] if not found else []
+    assert not missed
+    assert not any(step(" ".join(make(5000 + seed, 400))) for seed in range(200))
+
+
 def test_a_verbatim_item_is_cut_whole(tmp_path: Path) -> None:
     words = make(1, 40)
     step = step_for(tmp_path, [{"q": " ".join(words)}])

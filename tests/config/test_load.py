@@ -37,6 +37,7 @@ class Source(Config):
 
 class Train(Config):
     max_steps: int = Field(10, ge=1)
+    amount: bool | Literal["auto", "layers"] | Annotated[float, Field(gt=1)] = "auto"
     compile: bool = False
     dtype: Literal["fp32", "bf16"] = "fp32"
 
@@ -131,6 +132,19 @@ def test_a_fault_inside_one_member_of_a_union_is_the_one_that_is_told(tmp_path: 
         "a.yaml:3: `tasks.0.path` is required",
         "a.yaml:3: unknown key `tasks.0.paht`; did you mean `tasks.0.path`?",
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("layrs", "must be true or false, 'auto', 'layers' or a number, not 'layrs'; did you mean `layers`?"),
+        ("[1]", "must be true or false, 'auto', 'layers' or a number, not a list"),
+        ("0.5", "must be greater than 1.0, not 0.5"),
+    ],
+)
+def test_a_value_that_fits_no_member_of_a_union_is_one_fault(tmp_path: Path, given: str, told: str) -> None:
+    [fault] = _faults(tmp_path, "output_dir: a\n", f"train.amount={given}")
+    assert fault.endswith(f"`train.amount` {told}")
 
 
 def test_a_validator_of_the_class_speaks_for_itself(tmp_path: Path) -> None:

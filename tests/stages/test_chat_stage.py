@@ -53,7 +53,6 @@ class Terminal:
         self.pid, self.handle = pty.fork()
         if self.pid == 0:  # pragma: no cover  (the child)
             os.chdir(folder)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests that a shell runs in the background inherit no Ctrl-C
             os.execve(command[0], command, environment())
 
     def type(self, text: str) -> None:

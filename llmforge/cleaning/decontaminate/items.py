@@ -26,6 +26,25 @@ PART_WORDS = 64  # a longer field is looked for in pieces, so that a copy of a p
 _MIX = 0x94D049BB133111EB
 _FILTER_SLOTS_PER_RUN = 16
 _CHANGED = 0.15  # share of a part's words that may be changed before fewer runs than `least_runs` are left
+SHORT_WORDS = 16  # a part of fewer is pointed to by shorter runs: one changed word can leave it no longer one
+_SHORT_NGRAM = 3
+
+
+@dataclass(frozen=True)
+class Pointers:
+    """Runs of `ngram` words that point to parts.
+
+    hashes: (runs,) uint64, sorted; parts and words: (runs,) int32, the part and the place in it.
+    least: (all parts,) int64, how many of its runs point to a part where it is looked at more closely.
+    filter: (a power of two,) bool, True at the low bits of each run's hash.
+    """
+
+    ngram: int
+    hashes: NDArray[np.uint64]
+    parts: NDArray[np.int32]
+    words: NDArray[np.int32]
+    least: NDArray[np.int64]
+    filter: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -33,9 +52,7 @@ class ItemIndex:
     """The parts of all items; equal parts are one.
 
     words: (words,) uint64, the parts one behind the other; telling: (words,) bool; starts: (parts + 1,) int64.
-    run_hashes: (runs,) uint64, sorted; run_parts and run_words: (runs,) int32, the part and the place in it.
-    least_runs: (parts,) int64, how many of its runs point to a part where it is looked at more closely.
-    filter: (a power of two,) bool, True at the low bits of each run's hash.
+    pointers: what points to the long parts and to the short ones, each where there are such.
     owners: for each part, the items that have it, as "file:row".
     untold: the items that have no part with enough telling words.
     items: how many there are.
@@ -44,11 +61,7 @@ class ItemIndex:
     words: NDArray[np.uint64]
     telling: NDArray[np.bool_]
     starts: NDArray[np.int64]
-    run_hashes: NDArray[np.uint64]
-    run_parts: NDArray[np.int32]
-    run_words: NDArray[np.int32]
-    least_runs: NDArray[np.int64]
-    filter: NDArray[np.bool_]
+    pointers: tuple[Pointers, ...]
     owners: list[tuple[str, ...]]
     untold: list[str]
     items: int
@@ -165,34 +178,55 @@ def build_index(settings: DecontaminateSettings) -> ItemIndex:
 def _indexed(parts: list[Any], owners: list[list[str]], names: list[str], settings: DecontaminateSettings) -> ItemIndex:
     import numpy as np
 
-    none = np.empty(0, dtype=np.uint64)
-    ngram = settings.ngram
     starts = np.concatenate(([0], np.cumsum([len(part) for part in parts], dtype=np.int64)))
-    hashes = np.concatenate([none, *(item_runs(part, ngram) for part in parts)])
-    counts = np.diff(starts) - ngram + 1
-    run_parts = np.repeat(np.arange(len(parts), dtype=np.int32), counts)
-    run_words = (np.arange(len(hashes)) - np.repeat(np.cumsum(counts) - counts, counts)).astype(np.int32)
-    order = np.lexsort((run_words, run_parts, hashes))
-    hashes, run_parts, run_words = hashes[order], run_parts[order], run_words[order]
-    is_new = np.append(True, hashes[1:] != hashes[:-1])[: len(hashes)]
-    is_new_part = is_new | np.append(True, run_parts[1:] != run_parts[:-1])[: len(hashes)]
-    group = np.cumsum(is_new) - 1
-    tells = (np.bincount(group, weights=is_new_part) <= settings.max_parts)[group] if len(group) else is_new
+    runs = _Runs(parts, settings.ngram, settings.max_parts)
     telling = np.zeros(int(starts[-1]), dtype=bool)
-    for place in range(ngram):
-        telling[starts[run_parts[tells]] + run_words[tells] + place] = True
+    for place in range(settings.ngram):
+        telling[starts[runs.parts[runs.tells]] + runs.words[runs.tells] + place] = True
     told_words = np.add.reduceat(telling, starts[:-1], dtype=np.int64) if parts else np.zeros(0, dtype=np.int64)
     enough = told_words >= settings.min_words
-    use = tells & enough[run_parts] & is_new_part  # of a run that a part has again the first place will do
-    hashes, run_parts, run_words = hashes[use], run_parts[use], run_words[use]
     told = {name for owner, good in zip(owners, enough, strict=True) if good for name in owner}
     untold = [name for name in names if name not in told]
-    bits = 1 << max(10, (len(hashes) * _FILTER_SLOTS_PER_RUN).bit_length())
-    mask = np.zeros(bits, dtype=bool)
-    # A change takes `ngram` runs at most (Ukkonen 1992, the q-gram lemma); half of what is left then has to be there.
-    left = np.bincount(run_parts, minlength=len(parts)) - ngram * np.ceil(_CHANGED * np.diff(starts)).astype(np.int64)
-    least = np.maximum(1, left // 2)
-    mask[(hashes & np.uint64(bits - 1)).astype(np.int64)] = True
-    words = np.concatenate([none, *parts])
+    short = np.diff(starts) < SHORT_WORDS
+    ngram = min(settings.ngram, _SHORT_NGRAM)
+    pointers = [runs.pointers(enough & ~short, 1), _Runs(parts, ngram, settings.max_parts).pointers(enough & short, 2)]
+    words = np.concatenate([np.empty(0, dtype=np.uint64), *parts])
     by_part = [tuple(owner) for owner in owners]
-    return ItemIndex(words, telling, starts, hashes, run_parts, run_words, least, mask, by_part, untold, len(names))
+    found = tuple(one for one in pointers if len(one.hashes))
+    return ItemIndex(words, telling, starts, found, by_part, untold, len(names))
+
+
+class _Runs:
+    """All runs of `ngram` words of the parts, sorted: `hashes`, the `parts` and `words` (places in them) of each, and
+    whether a run `tells`: it is in at most `max_parts` different parts.
+    """
+
+    def __init__(self, parts: list[Any], ngram: int, max_parts: int) -> None:
+        import numpy as np
+
+        self.ngram = ngram
+        self.lengths = np.array([len(part) for part in parts], dtype=np.int64)
+        hashes = np.concatenate([np.empty(0, dtype=np.uint64), *(item_runs(part, ngram) for part in parts)])
+        counts = self.lengths - ngram + 1
+        of_parts = np.repeat(np.arange(len(parts), dtype=np.int32), counts)
+        words = (np.arange(len(hashes)) - np.repeat(np.cumsum(counts) - counts, counts)).astype(np.int32)
+        order = np.lexsort((words, of_parts, hashes))
+        self.hashes, self.parts, self.words = hashes[order], of_parts[order], words[order]
+        is_new = np.append(True, self.hashes[1:] != self.hashes[:-1])[: len(hashes)]
+        self.is_new_part = is_new | np.append(True, self.parts[1:] != self.parts[:-1])[: len(hashes)]
+        group = np.cumsum(is_new) - 1
+        self.tells = (np.bincount(group, weights=self.is_new_part) <= max_parts)[group] if len(group) else is_new
+
+    def pointers(self, wanted: Any, least: int) -> Pointers:
+        """Those of the parts `wanted`, (parts,) bool; at least `least` of them have to point to one place."""
+        import numpy as np
+
+        use = self.tells & wanted[self.parts] & self.is_new_part  # of one that a part has again the first will do
+        hashes, parts, words = self.hashes[use], self.parts[use], self.words[use]
+        bits = 1 << max(10, (len(hashes) * _FILTER_SLOTS_PER_RUN).bit_length())
+        mask = np.zeros(bits, dtype=bool)
+        mask[(hashes & np.uint64(bits - 1)).astype(np.int64)] = True
+        # A change takes `ngram` runs at most (Ukkonen 1992, the q-gram lemma); half of what is left has to be there.
+        there = np.bincount(parts, minlength=len(self.lengths))
+        left = there - self.ngram * np.ceil(_CHANGED * self.lengths).astype(np.int64)
+        return Pointers(self.ngram, hashes, parts, words, np.maximum(np.minimum(least, there), left // 2), mask)

@@ -14,7 +14,7 @@ from difflib import SequenceMatcher
 from functools import lru_cache
 from typing import Any
 
-from llmforge.cleaning.decontaminate.items import ItemIndex, item_runs
+from llmforge.cleaning.decontaminate.items import SHORT_WORDS, ItemIndex, Pointers, item_runs
 from llmforge.cleaning.decontaminate.settings import DecontaminateSettings
 from llmforge.cleaning.dedup.shingles import word_hashes, word_spans
 
@@ -57,37 +57,12 @@ class Decontaminate:
         """The hits in the order of the text; none for a clean one. `words`: its `word_hashes`, when they are known."""
         words = word_hashes(text) if words is None else words
         found = []
-        for place in self._places(words):
-            match = self._aligned(place, words)
-            if match is not None:
-                found.append((place.part, *match))
+        for pointers in self._index.pointers:
+            for place in _places(pointers, words):
+                match = self._aligned(place, words)
+                if match is not None:
+                    found.append((place.part, *match))
         return self._hits(text, found) if found else []
-
-    def _places(self, words: Any) -> Iterator[_Place]:
-        """Where runs of the document point to, those of one part that agree about its begin as one."""
-        import numpy as np
-
-        index = self._index
-        runs = item_runs(words, self._settings.ngram)
-        at = np.flatnonzero(index.filter[(runs & np.uint64(len(index.filter) - 1)).astype(np.int64)])
-        if not len(at):
-            return
-        left = np.searchsorted(index.run_hashes, runs[at], side="left")
-        at, left = at[there := index.run_hashes.take(left, mode="clip") == runs[at]], left[there]
-        counts = np.searchsorted(index.run_hashes, runs[at], side="right") - left
-        pairs = np.repeat(left, counts) + np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        if not len(pairs):
-            return
-        parts = index.run_parts[pairs].astype(np.int64)
-        begins = np.repeat(at, counts) - index.run_words[pairs]
-        order = np.lexsort((begins, parts))
-        parts, begins = parts[order], begins[order]
-        # The spread is bounded, or a text of one word again and again would be one place for all of it.
-        parted = (np.diff(parts) != 0) | (np.diff(begins) > 2) | (np.diff(begins // _MAX_SPREAD) != 0)
-        edges = np.concatenate(([0], np.flatnonzero(parted) + 1, [len(parts)]))
-        enough = np.diff(edges) >= index.least_runs[parts[edges[:-1]]]
-        for first, end in zip(edges[:-1][enough].tolist(), edges[1:][enough].tolist(), strict=True):
-            yield _Place(int(parts[first]), int(begins[first]), int(begins[end - 1]))
 
     def _masks_of(self, part: int) -> tuple[dict[int, int], int, int]:
         """(for each telling word the bits of its places among the telling ones, their number, all words' number)."""
@@ -101,7 +76,7 @@ class Decontaminate:
     def _aligned(self, place: _Place, words: Any) -> tuple[int, int, float] | None:
         """(first word, end, share) of a part that is there, None for one that is not."""
         masks, count, length = self._masks(place.part)
-        slack = 2 + length // 8
+        slack = length // 8 + (2 if length >= SHORT_WORDS else 0)
         begin = max(0, place.first - slack)
         window = words[begin : place.last + length + slack].tolist()
         full = (1 << count) - 1
@@ -138,6 +113,32 @@ class Decontaminate:
             begin, stop = int(starts[first]), int(ends[end - 1])
             hits.append(Hit(self._index.owners[part], begin, stop, share, text[begin:stop]))
         return hits
+
+
+def _places(pointers: Pointers, words: Any) -> Iterator[_Place]:
+    """Where runs of the document point to, those of one part that agree about its begin as one."""
+    import numpy as np
+
+    runs = item_runs(words, pointers.ngram)
+    at = np.flatnonzero(pointers.filter[(runs & np.uint64(len(pointers.filter) - 1)).astype(np.int64)])
+    if not len(at):
+        return
+    left = np.searchsorted(pointers.hashes, runs[at], side="left")
+    at, left = at[there := pointers.hashes.take(left, mode="clip") == runs[at]], left[there]
+    counts = np.searchsorted(pointers.hashes, runs[at], side="right") - left
+    pairs = np.repeat(left, counts) + np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    if not len(pairs):
+        return
+    parts = pointers.parts[pairs].astype(np.int64)
+    begins = np.repeat(at, counts) - pointers.words[pairs]
+    order = np.lexsort((begins, parts))
+    parts, begins = parts[order], begins[order]
+    # The spread is bounded, or a text of one word again and again would be one place for all of it.
+    parted = (np.diff(parts) != 0) | (np.diff(begins) > 2) | (np.diff(begins // _MAX_SPREAD) != 0)
+    edges = np.concatenate(([0], np.flatnonzero(parted) + 1, [len(parts)]))
+    enough = np.diff(edges) >= pointers.least[parts[edges[:-1]]]
+    for first, end in zip(edges[:-1][enough].tolist(), edges[1:][enough].tolist(), strict=True):
+        yield _Place(int(parts[first]), int(begins[first]), int(begins[end - 1]))
 
 
 def spans_to_cut(hits: Iterable[Hit]) -> list[tuple[int, int]]:

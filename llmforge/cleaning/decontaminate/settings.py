@@ -13,9 +13,10 @@ class DecontaminateSettings(Config):
     """Evaluation items to keep out of the corpus.
 
     The parts of an item are its text fields, long ones in pieces of up to 64 words. Runs of `ngram` words find where a
-    part may stand; it stands there when `min_share` of its telling words follow each other in its order. Words that
-    are only in runs of more than `max_parts` different parts (the prompt that a task puts around each item) do not
-    tell, and a part with fewer telling words than `min_words` is too short to be told from others.
+    part may stand (of 3 words, if `ngram` is more, for a part of fewer than 16); it stands there when `min_share` of
+    its telling words follow each other in its order. Words that are only in runs of more than `max_parts` different
+    parts (the prompt that a task puts around each item) do not tell, and a part with fewer telling words than
+    `min_words` is too short to be told from others.
     """
 
     against: list[str] = Field(

@@ -1,7 +1,7 @@
 """E-mail addresses in a text, also across a line break; not matrix products, decorators, versions or repositories.
 
 Every place is reached from its "@", so a text without one costs nothing and no pattern can blow up. The same goes for
-an address as URLs write it, with "%40" for the "@".
+an address as URLs write it, with "%40" for the "@", or with "%2540" where a URL stands in another.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from llmforge.cleaning.pii.match import Match
 
 _LOCAL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._%+-'"
 _MAX_LOCAL = 64
-PERCENT_AT = "%40"
+PERCENT_ATS = ("%40", "%2540")
 # In the local part of such an address only . - _ + ' figures and letters stand as %XX; any other (%3D, %26, %2F) parts
-# it from what stands before.
-_PARTING = re.compile(r"%(?!2[BbDdEe7]|3[0-9]|[46][1-9A-Fa-f]|5[0-9AaFf]|7[0-9Aa])(?:[0-9A-Fa-f]{2})?")
-_NO_BEGINNING = re.compile(r"(?:[.+'-]|%2[BbDdEe7])+")
+# it from what stands before. So for %25XX.
+_PARTING = re.compile(r"%(?:25)?+(?!2[BbDdEe7]|3[0-9]|[46][1-9A-Fa-f]|5[0-9AaFf]|7[0-9Aa])(?:[0-9A-Fa-f]{2})?")
+_NO_BEGINNING = re.compile(r"(?:[.+'-]|%(?:25)?2[BbDdEe7])+")
 _DOMAIN = re.compile(r"((?:\n[ \t]{0,8})?[A-Za-z0-9.-]{1,253})(?:(?<=\.)(\n[ \t]{0,8}[a-z][A-Za-z0-9.-]{1,60}))?")
 _IN_URL = re.compile(r"://[^\s/@]{0,64}:$")
 _CODE_AFTER = re.compile(r"[(\[_=]|\.[A-Za-z_]\w*\(")
@@ -54,13 +54,14 @@ def find_emails(text: str) -> Iterator[Match]:
 
 
 def find_encoded_emails(text: str) -> Iterator[Match]:
-    """The e-mail addresses of a text whose "@" is written as "%40", in order."""
-    at = text.find(PERCENT_AT)
-    while at >= 0:
-        found = _around_encoded(text, at)
-        if found is not None:
-            yield found
-        at = text.find(PERCENT_AT, at + len(PERCENT_AT))
+    """The e-mail addresses of a text whose "@" is written as one of PERCENT_ATS, those of each in order."""
+    for written in PERCENT_ATS:
+        at = text.find(written)
+        while at >= 0:
+            found = _around_encoded(text, at, at + len(written))
+            if found is not None:
+                yield found
+            at = text.find(written, at + len(written))
 
 
 def _around(text: str, at: int) -> Match | None:
@@ -84,21 +85,20 @@ def _around(text: str, at: int) -> Match | None:
     return Match(start, end, "email", f"{local.lower()}@{domain}")
 
 
-def _around_encoded(text: str, at: int) -> Match | None:
-    window = text[max(0, at - 3 * _MAX_LOCAL - 3) : at]
+def _around_encoded(text: str, at: int, begin: int) -> Match | None:
+    window = text[max(0, at - 5 * _MAX_LOCAL - 5) : at]
     tail = window[len(window.rstrip(_LOCAL)) :]
     parted = 0
     for parting in _PARTING.finditer(tail):
         parted = parting.end()
     beginning = _NO_BEGINNING.match(tail, parted)
     written = tail[beginning.end() if beginning else parted :]
-    local, start = unquote(written).lower(), at - len(written)
+    local, start = unquote(unquote(written)).lower(), at - len(written)
     if not local or len(local) > _MAX_LOCAL or local[-1] in ".'" or not any(map(str.isalnum, local)):
         return None
     before = text[start - 1 : start] if not parted else ""
     if local in _NOT_PERSONS or before.isalnum() or before == "_":
         return None
-    begin = at + len(PERCENT_AT)
     end, domain = _domain(text, begin) if text[begin : begin + 1] != "\n" else (begin, "")
     if not domain or _RESERVED.fullmatch(domain):
         return None

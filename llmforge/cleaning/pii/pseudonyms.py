@@ -22,7 +22,7 @@ import re
 from collections.abc import Callable
 
 from llmforge.cleaning.pii import api_keys, cards, crypto_addresses, mac_addresses, passwords
-from llmforge.cleaning.pii.emails import PERCENT_AT
+from llmforge.cleaning.pii.emails import PERCENT_ATS
 from llmforge.cleaning.pii.key_formats import beginning
 from llmforge.cleaning.pii.match import Kind, Match
 from llmforge.cleaning.pii.national_ids import is_valid_anywhere
@@ -100,8 +100,8 @@ class Pseudonyms:
     def _email(self, match: Match, written: str) -> str:
         ending = ("com", "org", "net")[self._bytes(match)[-1] % 3]
         local = f"{'abcdefghijklmnop'[self._bytes(match)[0] % 16]}{self._letters(match, 11)}"
-        at = "@" if "@" in written else PERCENT_AT
-        return f"{self._respelled(written.replace(PERCENT_AT, '@'), match.canonical, local)}{at}example.{ending}"
+        at = next(sign for sign in ("@", *PERCENT_ATS) if sign in written)
+        return f"{self._respelled(written.replace(at, '@'), match.canonical, local)}{at}example.{ending}"
 
     def _ip_address(self, match: Match, written: str) -> str:
         value = self._bytes(match)

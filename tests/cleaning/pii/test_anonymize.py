@@ -41,6 +41,7 @@ SPELLINGS = [
     "x@acme.org.",
     "user%3Djane.doe%40acme-widgets.com",
     "Jane%2Bx%40acme.org",
+    "Jane%252Bx%2540acme.org",
     "2a00:1450:4001:81b::200e",
     "2A00:1450:4001:081B:0000:0000:0000:200E",
     "3C-22-FB-9A-1D-07",
@@ -112,6 +113,8 @@ def test_an_address_in_a_url_has_the_stand_in_of_the_plain_one_in_its_own_form()
     assert anonymize("?to=jane+news%40gmail.com&x").text == f"?to={plain.replace('@', '%40')}&x"
     encoded = anonymize("?to=jane%2Bnews%40gmail.com&x").text
     assert encoded.lower() == f"?to={plain.replace('@', '%40')}&x" and encoded != encoded.lower()
+    twice = anonymize("?u=%2Fto%253Djane+news%2540gmail.com%2526x").text
+    assert twice == f"?u=%2Fto%253D{plain.replace('@', '%2540')}%2526x"
 
 
 def test_mask_and_drop() -> None:
@@ -217,7 +220,7 @@ def _seconds(text: str) -> float:
 
 @pytest.mark.parametrize(
     "piece",
-    ["a", "1", "1 ", "12-", "0 0\n", "@", "a@", "a.", "a@a.", "%40", "a%41%40", "a%40a.",
+    ["a", "1", "1 ", "12-", "0 0\n", "@", "a@", "a.", "a@a.", "%40", "%2540", "a%41%40", "a%40a.",
      "AB12", "ab:cd:", "::1", "password=", "key-", "sk-",
      "://a:", "secret: x", "-----BEGIN PRIVATE KEY-----\n", "eyJ", "+1 (", "x9", "1.2.3.4 ", "(1) ", "1234 5678 "],
 )  # fmt: skip

@@ -111,6 +111,7 @@ FOUND = [
     ("email", "https://acme.org/leave?user=[jane%40gmail.com]&list=3"),
     ("email", "the login [Jane.Doe%40Gmail.com], as the log has it"),
     ("email", "/u/[jane%2Bnews%40mail.acme.co.uk]/edit"),
+    ("email", "next=%252Fin%253Fuser%253D[jane%2540gmail.com]%2526cc%253D[bob%252Dx%2540gmx.de]%2526x=1"),
     ("email", "next=%2Fin%3Fuser%3D[jane%40gmail.com]%26cc%3D[bob%40gmx.de]%26x=1"),
     ("ip", "The host at [81.2.69.142] answered."),
     ("ip", "http://[81.2.69.142]:8080/"),
