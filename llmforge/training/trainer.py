@@ -152,8 +152,7 @@ class Trainer:
         """Ends the run for now; no process goes before the state is on the disk, since the rest would go with it."""
         if self.config.world.largest([float(stop.requested)])[0]:
             self._states.wait()
-            name, step = stop.signal_name or "a signal to another process", self.progress.step
-            what = f"stopped by {name} after step {step}, state saved"
+            what = f"stopped by {stop.signal_name or 'a signal elsewhere'} after step {self.progress.step}, state saved"
             raise StopRequested(what, self.run.path, "the same command goes on")
 
     def _next_batch(self) -> Batch:
@@ -281,13 +280,14 @@ class Trainer:
 
     def _finish(self, stop: StopSignals, bar: Bar) -> TrainResult:
         """The last validation, on the whole split, with the weights that are kept."""
-        early = self.progress.stopped_early
+        self._rows.end()
         self._save(again=self.schedule.seconds is not None)  # a state of this step may not know that time is over
         if self._window.has_steps:  # nobody knew that they were the last
             self._reporting.line(self.progress, self._window, self._clock, bar)
         for note in self.schedule.notes(self.progress.step, self._clock.warm_up):
             self.config.console.warn(note)
-        best = bool(self._best) and self.config.train.early_stopping is not None and (early or not self._ends_best())
+        best = bool(self._best) and self.config.train.early_stopping is not None
+        best = best and (self.progress.stopped_early or not self._ends_best())
         self._states.settle()
         if best:
             self._average.forget()

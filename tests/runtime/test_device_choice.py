@@ -95,6 +95,33 @@ def test_freed_memory_is_kept() -> None:
     assert kept < 0.2 * faults("plain")
 
 
+GIVEN_BACK = """
+import sys, torch
+from pathlib import Path
+from llmforge.runtime.malloc import give_back_freed_memory, keep_freed_memory
+def held():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 >> 20
+assert not give_back_freed_memory()
+if not keep_freed_memory():
+    print(-1); sys.exit()
+before = held()
+blocks = [torch.ones(1 << 20) for _ in range(64)]
+stays = torch.ones(1 << 20)
+del blocks
+kept = held() - before
+assert give_back_freed_memory()
+print(kept - (held() - before))
+"""
+
+
+def test_kept_memory_can_be_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", GIVEN_BACK], capture_output=True, text=True, check=True)
+    given = int(done.stdout)
+    if given < 0:
+        pytest.skip("not glibc's malloc")
+    assert given > 128  # of 256 MiB
+
+
 def test_determinism_is_switched() -> None:
     try:
         device.be_deterministic(True)
