@@ -1,7 +1,8 @@
 """What loss a minute buys: `llmforge pretrain` by its shipped recipes beside nanoGPT and transformers' Trainer.
 
     python scripts/bench/quality.py [--shapes a60,a180,b] [--json FILE] [--peers DIR] [--nanogpt DIR] [--seeds 3]
-                                    [--peer-seeds 1] [--peer-rates 1e-3] [--scale auto] [--data DIR] [--dry-run]
+                                    [--first-seed 0] [--peer-seeds 1] [--peer-rates 1e-3] [--scale auto] [--data DIR]
+                                    [--dry-run]
 
 a60 and a180: tinyshakespeare by characters, the whole last tenth held out, 60 and 180 s. b: books with 4,096 pieces,
 10 minutes, bits per byte of held-out pieces and BLiMP accuracy. The seconds are those of a machine with 820 GFLOP/s of
@@ -145,7 +146,8 @@ def measure(bench: Bench) -> Row:
     """All sides of a shape."""
     text = bench.prepare()
     ours = []
-    for seed in range(bench.arguments.seeds):
+    first = bench.arguments.first_seed
+    for seed in range(first, first + bench.arguments.seeds):
         ours.append(bench.ours(text, seed))
         say(f"{bench.name}: llmforge, seed {seed}: {told(ours[-1])}")
     peers = {}
@@ -238,6 +240,7 @@ def main() -> None:
     parser.add_argument("--nanogpt", help="a checkout of nanoGPT; without it nanoGPT takes no part")
     parser.add_argument("--data", default=str(data_of.ROOT.parent / "shared" / "data"), help="the folder of real text")
     parser.add_argument("--seeds", type=int, default=3, help="of ours")
+    parser.add_argument("--first-seed", type=int, default=0, help="the first of them, to add to an earlier run's")
     parser.add_argument("--peer-seeds", type=int, default=1, help="of a peer at its best rate")
     parser.add_argument("--peer-rates", help="these learning rates instead of the three, where time is short")
     parser.add_argument("--scale", default="auto", help="what the budgets are multiplied with; auto: 820 over the peak")
