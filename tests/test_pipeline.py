@@ -180,6 +180,15 @@ def _run(*overrides: str, file: str = "pipe.yaml") -> tuple[list[str], dict[str,
 ALL = ["clean", "tokenizer", "pretrain never", "evaluate", "generate"]
 
 
+def test_a_step_by_a_file_writes_into_the_pipeline_and_not_where_the_file_says() -> None:
+    Path("step.yaml").write_text("output_dir: runs/elsewhere\nworkers: 3\n")
+    Path("by_file.yaml").write_text("output_dir: runs/mine\nsteps:\n  - clean: {config: step.yaml}\n")
+    (step,) = load_pipeline(Path("by_file.yaml"), []).steps
+    assert (step.config.output_dir, step.config.workers) == ("runs/mine/clean", 3)
+    (step,) = load_pipeline(Path("by_file.yaml"), ["clean.output_dir=own", "output_dir=runs/two"]).steps
+    assert step.config.output_dir == "own"
+
+
 def test_a_second_run_skips_everything_and_shows_the_same_page(capsys: pytest.CaptureFixture[str]) -> None:
     pages = []
     for _ in range(2):
@@ -352,9 +361,9 @@ def test_a_step_takes_a_file_with_overrides_and_a_second_of_its_kind_has_its_own
     )
     pipeline = load_pipeline(Path("two.yaml"), ["tokenizer-large.vocab_size=600"])
     first, second, third = pipeline.steps
-    assert first.config == Clean(output_dir="elsewhere", texts=["from the file"], workers=5)
+    assert first.config == Clean(output_dir="runs/two/clean", texts=["from the file"], workers=5)
     assert first.loaded.origins["texts.0"] == "clean.yaml:2" and first.loaded.origins["workers"] == "two.yaml:3"
-    assert second.config.corpus == "elsewhere" and second.config.output_dir == "runs/two/tokenizer"
+    assert second.config.corpus == "runs/two/clean" and second.config.output_dir == "runs/two/tokenizer"
     assert third.config.vocab_size == 600 and third.after == ("clean",)
 
 

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from llmforge.cleaning.ledger import Ledger
 from llmforge.corpus.document import BadRow
 from llmforge.errors import DataError
+
+UNREADABLE = "unreadable"  # the rule that drops a row that is no document
+
+
+def unreadable_lines(ledger: Ledger) -> list[str]:
+    """The first of them by name with what is wrong, a line each, and how many more there are."""
+    lines = [f"unreadable: {row['id']}: {row['because']}" for row in ledger.examples.get(UNREADABLE, [])]
+    more = ledger.dropped[UNREADABLE].documents - len(lines) if lines else 0
+    return [*lines, *([f"unreadable: {more:,} more"] if more else [])]
 
 
 class BadRows:

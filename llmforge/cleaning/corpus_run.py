@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from llmforge.cleaning.bad_rows import UNREADABLE
 from llmforge.cleaning.decontaminate.match import Hit, by_item
 from llmforge.cleaning.dedup.ahead import TextRuns
 from llmforge.cleaning.dedup.keep import score_of
@@ -34,7 +35,6 @@ from llmforge.corpus.row_documents import Arrivals, UniqueIds
 from llmforge.corpus.source_config import SourceConfig
 from llmforge.corpus.sources import OnBad
 
-UNREADABLE = "unreadable"  # the rule that drops a row that is no document
 Arrived = tuple[SourceConfig, Path, list[Entry]]  # what was measured of a piece, and the part that its texts lie in
 
 

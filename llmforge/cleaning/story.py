@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def story(corpus: Path, identity: str, rules: Sequence[RuleSet]) -> dict[str, An
     store = SignalStore(corpus)
     measured = _measured(store, identity)
     if measured is None and told["fate"] is None:
-        hint = _near_id(store, identity)
+        hint = _near_id(corpus, store, identity)
         raise DataError("no document of this id came in", identity, hint)
     told["measured"] = measured
     told["thresholds"] = _thresholds(rules, measured) if measured is not None else []
@@ -57,11 +58,22 @@ def _measured(store: SignalStore, identity: str) -> dict[str, Any] | None:
     return None
 
 
-def _near_id(store: SignalStore, identity: str) -> str:
-    """What to ask for instead: the first document of that file, or of one whose name ends so."""
-    found = next((name for name in store.ids() if f"/{name}".rpartition("#")[0].endswith(f"/{identity}")), None)
-    if found is not None:
-        return f"did you mean {found}?"
+_ROW = re.compile(r"(.*)[#:]([0-9]+)(?:~[0-9]+)?")  # "#" in a document's id, ":" in that of a row that is none
+
+
+def _near_id(corpus: Path, store: SignalStore, identity: str) -> str:
+    """What to ask for instead: of that file, or of one whose name ends so, the next row that came in, else the last."""
+    asked = _ROW.fullmatch(identity)
+    file, row = (asked[1], int(asked[2])) if asked else (identity, 0)
+    last = None
+    for name in chain(store.ids(), (document.id for document in read_corpus(corpus, "dropped"))):
+        known = _ROW.fullmatch(name)
+        if known is not None and f"/{known[1]}".endswith(f"/{file}"):
+            last = name
+            if int(known[2]) >= row:
+                break
+    if last is not None:
+        return f"did you mean {last}?"
     return f"ids stand in the corpus's rows and in signals.parquet, such as {', '.join(islice(store.ids(), 2))}"
 
 

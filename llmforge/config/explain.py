@@ -152,6 +152,15 @@ def _alternatives(expected: Sequence[str]) -> str:
     return " or ".join(expected) if len(expected) < 3 else f"{', '.join(expected[:-1])} or {expected[-1]}"
 
 
+def _form(expected: Sequence[str], given: Any) -> str | None:
+    """How a list or a map is written, for who gave a plain value."""
+    if isinstance(given, (dict, list, tuple)) or given is None:
+        return None
+    if "a list" in expected:
+        return f"write [{given}]" if isinstance(given, str) else None
+    return "write {} for its defaults, or {key: value}" if "a map of keys" in expected else None
+
+
 def explain(schema: type[Config], root: Node, error: ValidationError) -> list[Fault]:
     """All faults of a validation error."""
     located = []
@@ -181,7 +190,7 @@ def explain(schema: type[Config], root: Node, error: ValidationError) -> list[Fa
     for name, (node, given, expected) in shapes.items():
         kinds = _alternatives(list(dict.fromkeys(expected)))
         what = f"`{name}` must be {kinds}, not {_shown(given)}" if name else f"must be {kinds}"
-        fault = Fault(node.where, what, near(str(given), re.findall(r"'([^']*)'", kinds)))
+        fault = Fault(node.where, what, near(str(given), re.findall(r"'([^']*)'", kinds)) or _form(expected, given))
         faults[(fault.where, fault.what)] = fault
     return list(faults.values())
 

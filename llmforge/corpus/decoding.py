@@ -105,7 +105,9 @@ def _western(data: bytes) -> str:
 
 
 def _guess(sample: bytes) -> str | None:
-    """chardet's answer, without the mainframes' code pages, which no text file of today is in."""
+    """chardet's answer, without the code pages of mainframes and, but for the Western one, of old Macs, which no text
+    file of today is in and short Western texts look like.
+    """
     import chardet
 
     eras = chardet.EncodingEra.ALL & ~chardet.EncodingEra.MAINFRAME
@@ -116,10 +118,11 @@ def _guess(sample: bytes) -> str | None:
         return None
     if found == "iso8859-15" and b"\xa4" not in sample:  # the euro sign is what tells it from Latin-1
         return "iso8859-1"
+    # Plain ASCII with a plus sign looks like UTF-7, which hides half pairs.
+    if found is None or found == "utf-7" or (found.startswith("mac") and found != "mac-roman"):
+        return None
     # chardet's own prefer_superset is not used: it takes Windows-1251 for a superset of ISO 8859-5.
-    return (
-        None if found == "utf-7" else SUPERSETS.get(str(found), found)
-    )  # plain ASCII with a plus sign looks like it, and it hides half pairs
+    return SUPERSETS.get(found, found)
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -34,5 +34,5 @@ class ConversationData(Config):
     @model_validator(mode="after")
     def _one_held_out(self) -> Self:
         if self.valid is not None and self.valid_fraction:
-            raise ValueError("give valid or valid_fraction, not both")
+            raise ValueError("give valid or valid_fraction, not both (valid=null takes back what a file says)")
         return self

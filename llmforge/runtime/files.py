@@ -23,8 +23,9 @@ _REFUSED = frozenset(
 
 
 @contextmanager
-def disk_errors(path: Path, needed: int | None = None) -> Iterator[None]:
-    """Turns the operating system's refusal to write into a line that names the path, and the `needed` bytes if given.
+def disk_errors(path: Path, needed: int | None = None, way_out: str = "choose another output_dir") -> Iterator[None]:
+    """Turns the operating system's refusal to write into a line that names the path, the `needed` bytes if given, and a
+    `way_out`.
 
     Raises:
         MachineError: the disk is full, read-only or failing.
@@ -34,11 +35,11 @@ def disk_errors(path: Path, needed: int | None = None) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS):
-            hint = "free space or choose another output_dir"
+            hint = f"free space or {way_out}"
             size = "" if needed is None else f" {needed:,} bytes"
             raise MachineError(f"cannot write{size}: {error.strerror}", path, hint) from error
         if error.errno in _REFUSED:
-            raise UsageError(f"cannot write: {error.strerror}", path, "choose another output_dir") from error
+            raise UsageError(f"cannot write: {error.strerror}", path, way_out) from error
         raise
 
 

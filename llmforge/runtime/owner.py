@@ -11,7 +11,7 @@ from pathlib import Path
 from llmforge.errors import BusyError, UsageError
 
 UNREADABLE = "perhaps a process of another user: its lock may not be read"
-_LOCK = ".lock"
+LOCK = ".lock"
 
 
 def owner_of(folder: Path) -> str | None:
@@ -21,7 +21,7 @@ def owner_of(folder: Path) -> str | None:
     """
     try:
         # Shared, since over a network a lock on a file that is open for reading only may not be exclusive (flock(2)).
-        handle = os.open(folder / _LOCK, os.O_RDONLY)
+        handle = os.open(folder / LOCK, os.O_RDONLY)
     except PermissionError:
         return UNREADABLE
     except OSError:  # never run
@@ -41,7 +41,7 @@ def held(folder: Path) -> Iterator[None]:
         UsageError: this user may not write in it.
     """
     try:
-        handle = os.open(folder / _LOCK, os.O_RDWR)
+        handle = os.open(folder / LOCK, os.O_RDWR)
     except PermissionError as error:
         raise UsageError("the run folder may not be written", folder, "it belongs to another user") from error
     except OSError:  # never run, or a read-only disk, which the first write names

@@ -28,7 +28,9 @@ from llmforge.runtime.files import (
     temporary_sibling,
     write_atomic,
 )
+from llmforge.runtime.foreign import foreign_entry
 from llmforge.runtime.manifest import git_commit, versions, write_manifest
+from llmforge.runtime.owner import LOCK
 from llmforge.runtime.stop import EXIT_AT_ONCE, last_words
 
 # Figures of a line of metrics.jsonl that the clock and the machine decide: two runs of the same bits differ in them.
@@ -82,7 +84,7 @@ class RunFolder:
         Raises:
             BusyError: another process owns it.
             MachineError: the disk is full or fails, or its file system knows no locks.
-            UsageError: it is a file, or it holds the run of another command.
+            UsageError: it is a file, or it holds the run of another command or what is no run's.
         """
         run = cls(Path(output_dir), command, config, passive)
         if passive:
@@ -113,9 +115,13 @@ class RunFolder:
     def _take(self) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise UsageError("output_dir is a file", self.path, "name a folder")
+        found = None if self._other_command() else foreign_entry(self.path)
+        if found is not None:
+            what = f"there is a {found} here that no run of llmforge made, and it would be replaced"
+            raise UsageError(what, self.path, "name another output_dir, or move it away")
         with disk_errors(self.path):
             make_folder(self.path)
-            self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         self._claim(self._lock)
         command = self._facts["command"]
         other = self._other_command()
@@ -137,7 +143,7 @@ class RunFolder:
                 raise MachineError(what, self.path, hint) from error
             owner = os.pread(lock, 200, 0).decode(errors="replace").strip() or "another process"
             raise BusyError(f"the run folder is in use by {owner}", self.path, "wait for it or name another") from error
-        with disk_errors(self.path / ".lock"):
+        with disk_errors(self.path / LOCK):
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"pid {os.getpid()} on {platform.node()}".encode(), 0)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmforge.cleaning.bad_rows import BadRows
+from llmforge.cleaning.bad_rows import BadRows, unreadable_lines
 from llmforge.cleaning.corpus_run import Arrived, CorpusRun, Places, open_run
 from llmforge.cleaning.ledger import Ledger, as_text
 from llmforge.cleaning.pieces import PARTS, Stretch, plan_stretches
@@ -25,6 +25,7 @@ from llmforge.cleaning.preparation import (
 from llmforge.cleaning.settings import CleanConfig
 from llmforge.cleaning.workers import Workers, make_parts
 from llmforge.corpus.folder import CorpusWriter
+from llmforge.corpus.rows import is_built_in
 from llmforge.errors import DataError, StopRequested
 from llmforge.runtime.console import Bar, Console
 from llmforge.runtime.files import disk_errors, write_atomic
@@ -62,6 +63,8 @@ def run(config: CleanConfig, console: Console, merge: bool = False) -> dict[str,
     size = check_inputs(config)
     if merge or config.scale is not None:
         require_key(config)
+    if config.anonymize is None and not all(source.path and is_built_in(source.path) for source in config.sources):
+        console.say("personal data stays as it is: `anonymize` is off (anonymize={} gives it stand-ins)")
     started = time.monotonic()
     with StopSignals() as stop, RunFolder.open(config.output_dir, "clean", config.model_dump(mode="json")) as run:
         temporary, scratch = run.temporary("corpus"), run.temporary("survivors")
@@ -70,7 +73,7 @@ def run(config: CleanConfig, console: Console, merge: bool = False) -> dict[str,
         try:
             with console.progress("clean", size, "B") as bar:
                 ledger = _make(config, run, places, bar, _Call(console, stop, merge, workers))
-            return _answer(ledger, run.path / "corpus", time.monotonic() - started, console)
+            return _answer(ledger, run.path, time.monotonic() - started, console)
         finally:
             run.discard(scratch)
             run.discard(temporary)
@@ -180,8 +183,10 @@ def _page(config: CleanConfig, ledger: dict[str, object], corpus: Path) -> str:
     return ledger_page(f"llmforge clean: {config.output_dir}", ledger, Sweep(SignalStore(corpus), config.rules))
 
 
-def _answer(ledger: Ledger, output: Path, seconds: float, console: Console) -> dict[str, object]:
-    console.result(as_text(ledger, str(output), seconds))
+def _answer(ledger: Ledger, folder: Path, seconds: float, console: Console) -> dict[str, object]:
+    output = folder / "corpus"
+    text = as_text(ledger, str(output), seconds)
+    console.result("\n".join([text, *unreadable_lines(ledger), f"why, rule by rule: {folder / 'report.html'}"]))
     sums = ledger.as_json()
     rate = round(ledger.read.bytes / max(seconds, 1e-9))
     answer = {key: sums[key] for key in _SUMS}

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from llmforge.cleaning.bad_rows import BadRows
-from llmforge.cleaning.corpus_run import UNREADABLE, Arrived, Places, open_run
+from llmforge.cleaning.bad_rows import BadRows, unreadable_lines
+from llmforge.cleaning.corpus_run import Arrived, Places, open_run
 from llmforge.cleaning.ledger import Ledger, as_text
 from llmforge.cleaning.parts import read_part
 from llmforge.cleaning.pieces import Piece, Stretch, plan_stretches
@@ -174,10 +174,7 @@ def _skipped(config: CleanConfig) -> list[str]:
 
 def _warnings(ledger: Ledger, fault: DataError | None, skipped: Sequence[str]) -> list[str]:
     """What a person should mend before the run."""
-    lines = [f"unreadable: {row['id']}: {row['because']}" for row in ledger.examples.get(UNREADABLE, [])]
-    more = ledger.dropped[UNREADABLE].documents - len(lines) if lines else 0
-    lines += [f"unreadable: {more:,} more"] if more else []
-    lines += [f"note: {note}" for note in skipped]
+    lines = [*unreadable_lines(ledger), *(f"note: {note}" for note in skipped)]
     if fault is not None:
         lines.append(f"a run of this would fail: {fault}")
     return lines

@@ -100,6 +100,9 @@ def _kind(path: Path | None) -> tuple[str, Path | None]:
     if (path / "manifest.json").exists() and path.name in (*ARTEFACTS, "state"):
         return path.name, path  # its manifest is damaged: the name says what it was
     what = "nothing here that llmforge made or knows"
+    runs = sorted(record.parent for record in path.glob("*/run.json"))
+    if runs:
+        raise UsageError(what, path, f"look at a run folder in it: llmforge doctor {runs[0]}")
     raise UsageError(what, path, "give a run, model, token, corpus or tokenizer folder, or a config")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from llmforge.config.explain import near
 from llmforge.config.schema import Config
 from llmforge.evaluation.settings import (
     NAMES,
@@ -35,7 +36,10 @@ def _spelled_out(task: Any) -> Any:
         return {"name": _BUILT_IN[task], "path": task, "label": task}
     name, equals, path = task.partition("=")
     if name not in NAMES:
-        raise ValueError(f"no task is called {task!r}; known: {', '.join((*NAMES, *_BUILT_IN))}, or NAME=PATH")
+        known = near(name, (*NAMES, *_BUILT_IN)) or f"known: {', '.join((*NAMES, *_BUILT_IN))}, or NAME=PATH"
+        raise ValueError(f"no task is called {task!r}; {known}")
+    if not equals and name == "bits_per_byte":  # the one without built-in rows
+        raise ValueError(f"{name} needs a text to measure: write {name}=PATH")
     return {"name": name, "path": path, "label": task} if equals else {"name": name}
 
 

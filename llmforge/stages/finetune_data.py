@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Rows as long as the context of a large model would be mostly memory: longer ones are asked for.
 LONGEST_BY_DEFAULT = 2048
+_PURPOSE = {"train": "train on", "valid": "validate with"}
 
 
 @dataclass(frozen=True)
@@ -121,12 +122,23 @@ def _encoded(tokenizer: Tokenizer, config: FinetuneConfig, split: str, length: i
     assert callable(advance), "a progress bar's method"
     where = str(config.data.valid) if split == "valid" and config.data.valid else ", ".join(config.data.train)
 
+    count = 0
+
     def counted() -> Iterator[Conversation]:
+        nonlocal count
         for conversation in _conversations(config, split):
+            count += 1
             yield conversation
             advance(1)
 
-    return encode(tokenizer, counted(), config.data.train_on, length, where)
+    try:
+        return encode(tokenizer, counted(), config.data.train_on, length, where)
+    except DataError as error:
+        if count or not config.data.valid_fraction:
+            raise
+        what = f"data.valid_fraction {config.data.valid_fraction} leaves no conversation to {_PURPOSE[split]}"
+        hint = "change it (conversations fall to either side by chance), or name data.valid"
+        raise DataError(what, where, hint) from error
 
 
 def _conversations(config: FinetuneConfig, split: str) -> Iterator[Conversation]:

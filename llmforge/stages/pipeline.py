@@ -2,7 +2,8 @@
 
 A step is a map of one key: the command's first word, and behind a dash whatever tells two steps of one command apart
 (`evaluate`, `evaluate-untuned`). Its body is the command's config, on top of the file that its key `config` names.
-`${clean}` stands for the output_dir of the step `clean`; a step without an output_dir gets `<output_dir>/<step>`.
+`${clean}` stands for the output_dir of the step `clean`; a step without an output_dir gets `<output_dir>/<step>`, also
+where the file that it names has one: two pipelines by one file would write into one folder.
 """
 
 from __future__ import annotations
@@ -105,6 +106,8 @@ class _Reading:
         if file is not None and isinstance(file.value, str):
             try:
                 merged = read_tree(Path(file.value))
+                if isinstance(merged.value, dict):
+                    merged.value.pop("output_dir", None)
             except ConfigError as error:
                 self.faults += error.faults
         elif file is not None:

@@ -147,6 +147,18 @@ def test_a_value_that_fits_no_member_of_a_union_is_one_fault(tmp_path: Path, giv
     assert fault.endswith(f"`train.amount` {told}")
 
 
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("sources=a.txt", "`sources` must be a list, not 'a.txt'; write [a.txt]"),
+        ("train=true", "`train` must be a map of keys, not true; write {} for its defaults, or {key: value}"),
+    ],
+)
+def test_a_plain_value_for_a_list_or_a_map_is_told_how_to_write_it(tmp_path: Path, override: str, told: str) -> None:
+    [fault] = _faults(tmp_path, "output_dir: a\n", override)
+    assert fault.endswith(told)
+
+
 def test_a_validator_of_the_class_speaks_for_itself(tmp_path: Path) -> None:
     assert _faults(tmp_path, "output_dir: a\nseed: 13\n") == ["a.yaml:1: seed 13 is not used"]
 

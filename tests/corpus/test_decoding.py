@@ -61,6 +61,13 @@ def test_english_with_a_french_word_is_not_guessed_at():
     assert (decoded.text, decoded.encoding) == (text, "cp1252")
 
 
+@pytest.mark.parametrize("times", [1, 5, 30])
+def test_a_short_french_text_is_not_taken_for_a_mac_s(times):
+    text = "\u00c9t\u00e9 \u00e0 la plage, d\u00e9j\u00e0 vu. " * times
+    decoded = decode(text.encode("latin-1"))
+    assert decoded is not None and decoded.text == text
+
+
 def test_a_later_part_of_a_file_is_read_as_the_parts_before_it():
     part = "Всё.".encode("koi8-r")
     known = decode(part, "koi8-r")

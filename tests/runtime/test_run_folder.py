@@ -140,6 +140,30 @@ def test_another_commands_folder_and_a_file_are_refused(tmp_path: Path) -> None:
         raise AssertionError("opened")
 
 
+@pytest.mark.parametrize("name", ["corpus/mine.txt", "model/mine.txt", "config.yaml", "run.json", "metrics.jsonl"])
+def test_what_no_run_made_is_not_replaced(tmp_path: Path, name: str) -> None:
+    mine = tmp_path / "mine" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(UsageError, match=f"there is a {name.partition('/')[0]} here that no run"):
+        with RunFolder.open(tmp_path / "mine", "clean", {}):
+            raise AssertionError("opened")
+    assert [path for path in (tmp_path / "mine").rglob("*") if path.is_file()] == [mine]
+    assert mine.read_text() == "mine"
+
+
+def test_a_run_may_lie_beside_other_files_and_among_other_runs(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with RunFolder.open(tmp_path / "tokenizer", "tokenizer train", {}):
+        pass
+    with RunFolder.open(tmp_path, "run", {}):
+        pass
+    (tmp_path / "run.json").write_text("damaged")
+    with RunFolder.open(tmp_path, "run", {}) as run:
+        assert record(run.path)["command"] == "run"
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
 def test_metrics_can_be_cut_to_a_position(tmp_path: Path) -> None:
     with RunFolder.open(tmp_path, "pretrain", {}) as run:
         run.metrics({"step": 1})

@@ -49,6 +49,19 @@ def warnings(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
 
 
+def test_a_run_names_bad_files_the_page_and_that_personal_data_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = folder_of(tmp_path / "texts", 6)
+    (source / "rows.jsonl.gz").write_bytes(b"\x1f\x8b\x08\x00cut")
+    run(config_of(source, tmp_path / "out", "max_bad_fraction=0.5"), Console())
+    said = capsys.readouterr()
+    assert "unreadable: rows.jsonl.gz: the file" in said.out and "out/report.html" in said.out
+    assert "personal data stays as it is" in said.err
+    run(config_of(source, tmp_path / "two", "max_bad_fraction=0.5", "anonymize={}"), Console())
+    assert "personal data stays" not in capsys.readouterr().err
+
+
 def test_a_corpus_without_held_out_text_says_so_and_what_to_set(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

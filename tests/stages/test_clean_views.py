@@ -216,6 +216,18 @@ def test_a_file_without_its_row_is_told_the_id(finished: tuple[CleanConfig, dict
         with pytest.raises(DataError) as raised:
             answer(config, QUIET, why=asked)
         assert raised.value.hint == "did you mean inner/a.txt#1?"
+    (tmp_path / "texts" / "rows.csv").write_text(f'text\n"{prose(2)}\n\n{prose(3)}"\n"{prose(4)}"\n')
+    (tmp_path / "texts" / "bad.jsonl").write_text("{\n")
+    config = config_of(tmp_path / "texts", tmp_path / "out", "max_bad_fraction=0.5")
+    answer(config, QUIET)
+    hints = {}
+    for asked in ("rows.csv#3", "rows.csv#900", "bad.jsonl", "bad.jsonl#1"):
+        with pytest.raises(DataError) as raised:
+            answer(config, QUIET, why=asked)
+        hints[asked] = str(raised.value.hint)
+    last = hints["rows.csv#900"]
+    assert last == hints["rows.csv#3"] and re.fullmatch(r"did you mean rows\.csv#\d+\?", last)
+    assert hints["bad.jsonl"] == hints["bad.jsonl#1"] == "did you mean bad.jsonl:1?"
     with pytest.raises(DataError) as raised:
         answer(config, QUIET, why="b.txt")
     assert "such as inner/a.txt#1" in str(raised.value.hint)

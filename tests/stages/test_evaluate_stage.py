@@ -118,9 +118,10 @@ def test_tasks_as_words() -> None:
     ("tasks", "words"),
     [
         ("[nothing]", "no task is called 'nothing'"),
+        ("['exact_macth=a.jsonl']", "did you mean `exact_match`?"),
+        ("[bits_per_byte]", "write bits_per_byte=PATH"),
         ("[{name: nothing}]", "nothing"),
         ("[{path: a}]", "name"),
-        ("[bits_per_byte]", "path"),
         ("[exact_match, exact_match]", "two tasks are called exact_match"),
         ("[{name: exact_match, answer_pattern: '('}]", "not a regular expression"),
         ("[{name: multiple_choice, max_new_tokens: 3}]", "max_new_tokens"),

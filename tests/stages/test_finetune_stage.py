@@ -246,6 +246,17 @@ def test_a_valid_fraction_splits_by_what_is_said(talking_model: Path, tmp_path: 
     assert data.valid is not None and len(data.valid) == 2 * len(held)
 
 
+def test_a_valid_fraction_that_leaves_a_side_empty_says_so(talking_model: Path, tmp_path: Path) -> None:
+    from llmforge.checkpoint.model_folder import read_model_config
+    from llmforge.stages.finetune_data import open_data
+
+    file = talks(tmp_path / "t.jsonl", {"Question 1": "Answer 1"})
+    for fraction, purpose in ((1e-9, "validate with"), (1 - 1e-9, "train on")):
+        chosen = config(talking_model, tmp_path, data={"train": [file], "valid": None, "valid_fraction": fraction})
+        with pytest.raises(DataError, match=f"leaves no conversation to {purpose}"):
+            open_data(chosen, talking_model, read_model_config(talking_model), QUIET)
+
+
 def test_without_held_out_and_without_packing(talking_model: Path, tmp_path: Path) -> None:
     result = finetune.run(config(talking_model, tmp_path, data={"valid": None, "packing": False}), QUIET)
     assert result["valid_loss"] is None and result["train_loss"] is not None

@@ -64,7 +64,7 @@ def load_key(path: Path) -> tuple[bytes, bool]:
 def _make(path: Path) -> bool:
     if path.exists():
         return False
-    with disk_errors(path):
+    with disk_errors(path, way_out="name another anonymize.key_file"):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
