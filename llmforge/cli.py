@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 
 from llmforge.cli_flags import Answering, Asked, Audited, Call, Examined, Judged, Prompts, Traced, Training, Verified
 from llmforge.errors import UsageError
-from llmforge.runtime.exits import guarded
+from llmforge.runtime.exits import guarded, leave
 from llmforge.runtime.threads import spin_briefly
 
 if TYPE_CHECKING:
@@ -268,4 +268,4 @@ def main(on_interrupt: Any = None) -> None:
     code = guarded(work)
     if on_interrupt is not None:
         signal.signal(signal.SIGINT, on_interrupt)
-    sys.exit(code)
+    leave(code)
