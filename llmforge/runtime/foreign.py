@@ -10,7 +10,8 @@ from llmforge.runtime.owner import LOCK
 # What commands put into their run folder, in the place of what has these names.
 _WRITTEN = (
     *("config.yaml", "run.json", "manifest.json", "log.txt", "metrics.jsonl", "samples.jsonl", "report.html"),
-    *("corpus", "parts", "classifier", "tokenizer", "tokens", "model", "checkpoints"),
+    *("audit.json", "pseudonyms.vault", "held_out.json"),
+    *("corpus", "parts", "classifier", "tokenizer", "tokens", "model", "adapter", "checkpoints"),
 )
 _PARTS = (".part", ".done")
 

@@ -152,6 +152,20 @@ def test_what_no_run_made_is_not_replaced(tmp_path: Path, name: str) -> None:
     assert mine.read_text() == "mine"
 
 
+def test_every_artefact_is_guarded(tmp_path: Path) -> None:
+    from llmforge.cleaning.classify.classifier import KIND
+    from llmforge.runtime.foreign import foreign_entry
+    from llmforge.stages.clean import VAULT
+    from llmforge.stages.doctor_files import ARTEFACTS
+    from llmforge.stages.tokenizer_audit import JSON_NAME, PAGE_NAME
+
+    for number, name in enumerate((*ARTEFACTS, KIND, VAULT, JSON_NAME, PAGE_NAME)):
+        folder = tmp_path / str(number)
+        (folder / name).mkdir(parents=True)
+        (folder / name / "mine.txt").write_text("mine")
+        assert foreign_entry(folder) == name
+
+
 def test_a_run_may_lie_beside_other_files_and_among_other_runs(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with RunFolder.open(tmp_path / "tokenizer", "tokenizer train", {}):

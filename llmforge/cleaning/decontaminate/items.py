@@ -187,9 +187,10 @@ def _indexed(parts: list[Any], owners: list[list[str]], names: list[str], settin
     enough = told_words >= settings.min_words
     told = {name for owner, good in zip(owners, enough, strict=True) if good for name in owner}
     untold = [name for name in names if name not in told]
-    short = np.diff(starts) < SHORT_WORDS
-    ngram = min(settings.ngram, _SHORT_NGRAM)
-    pointers = [runs.pointers(enough & ~short, 1), _Runs(parts, ngram, settings.max_parts).pointers(enough & short, 2)]
+    short = enough & (np.diff(starts) < SHORT_WORDS) & (settings.ngram > _SHORT_NGRAM)
+    pointers = [runs.pointers(enough & ~short, 1)]
+    if short.any():
+        pointers.append(_Runs(parts, _SHORT_NGRAM, settings.max_parts).pointers(short, 2))
     words = np.concatenate([np.empty(0, dtype=np.uint64), *parts])
     by_part = [tuple(owner) for owner in owners]
     found = tuple(one for one in pointers if len(one.hashes))
